@@ -1,0 +1,155 @@
+"""Every setting of a run with its default, its check and its meaning; and the run folder that keeps them, `checkpoints/RUN/config.json`."""
+
+import argparse
+import contextlib
+import dataclasses
+import itertools
+import json
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from cli import InputError, Parser, number, whole
+
+FORMAT_VERSION = 1
+CHECKPOINT_NAME = "model.ckpt"  # checkpoints are model.ckpt-STEP
+
+
+def _setting(default: Any, type: Any, help: str, fixed: bool = False, **argument: Any) -> Any:
+    """A field of `Config` that knows its flag. `fixed`: it shapes the networks or the data and cannot change when a run continues."""
+    return dataclasses.field(default=default, metadata={"type": type, "help": help, "fixed": fixed, **argument})
+
+
+@dataclass(kw_only=True)
+class Config:
+    """The settings of a run. Defaults are the chapter's where it has one, else the paper's (section 4 and appendix 7)."""
+
+    X: str = _setting("data/tfrecords/apple.tfrecords", str, "TFRecord file of domain X, made by build_data.py")
+    Y: str = _setting("data/tfrecords/orange.tfrecords", str, "TFRecord file of domain Y")
+    image_size: int = _setting(256, number(int, 32, multiple=4), "side of the training crops, pixels; a multiple of 4", True)
+    load_size: int | None = _setting(
+        None, number(int, 32), "short side that pictures are resized to before the crop [image_size · 286/256]", True
+    )
+    batch_size: int = _setting(1, number(int, 1), "pictures of each domain a step", True)
+    use_lsgan: bool = _setting(True, bool, "least-squares adversarial loss; --nouse_lsgan: cross entropy", True)
+    real_label: float = _setting(1.0, number(float, 0, 2), "what the discriminators answer for real pictures (the chapter's project: 0.9)")
+    norm: str = _setting("instance", str, "normalisation in every block", True, choices=("instance", "batch"))
+    upsample: str = _setting(
+        "transpose",
+        str,
+        "how the generators grow pictures: transposed convolution (the paper), or nearest ×2 and a convolution (no checkerboards)",
+        True,
+        choices=("transpose", "resize"),
+    )
+    n_res_blocks: int | None = _setting(
+        None, number(int, 0), "residual blocks in a generator [6 for an image_size up to 128, else 9]", True
+    )
+    ngf: int = _setting(64, number(int, 1), "filters of the generators' first layer", True)
+    ndf: int = _setting(64, number(int, 1), "filters of the discriminators' first layer", True)
+    lambda1: float = _setting(10.0, number(float, 0), "weight of the cycle loss X → Y → X")
+    lambda2: float = _setting(10.0, number(float, 0), "weight of the cycle loss Y → X → Y")
+    lambda_identity: float = _setting(0.0, number(float, 0), "weight of the identity loss, as a share of lambda; 0: not computed")
+    learning_rate: float = _setting(2e-4, number(float, 0), "Adam's learning rate before it decays")
+    beta1: float = _setting(0.5, number(float, 0, 0.9999), "Adam's first-moment decay")
+    pool_size: int = _setting(50, number(int, 0), "generated pictures of each domain kept for the discriminators; 0: none", True)
+    ema: float = _setting(0.0, number(float, 0, 0.999999), "decay of a moving average of the generators' weights, 0.999 say; 0: none", True)
+    n_epochs: int = _setting(100, number(int, 0), "epochs at the full learning rate; one epoch passes the larger data set once")
+    n_epochs_decay: int = _setting(100, number(int, 0), "epochs after that, in which the learning rate falls linearly to 0")
+    max_steps: int | None = _setting(None, number(int, 1), "stop at this step at the latest; the decay then spans the second half")
+    seed: int = _setting(0, number(int, 0, 2**31 - 1), "seed of initialisation, order, augmentation and pools", True)
+    log_every: int = _setting(100, number(int, 1), "steps between scalars, or 30 s if that is sooner")
+    image_every: int = _setting(500, number(int, 1), "steps between pictures and histograms, or 5 min if that is sooner")
+    save_every: int = _setting(1000, number(int, 1), "steps between checkpoints, or 5 min if that is sooner")
+
+    def __post_init__(self):
+        if self.load_size is None:
+            self.load_size = round(self.image_size * 286 / 256)
+        if self.n_res_blocks is None:
+            self.n_res_blocks = 6 if self.image_size <= 128 else 9
+        if self.load_size < self.image_size:
+            raise InputError(f"--load_size {self.load_size}: smaller than --image_size {self.image_size}")
+        if self.n_epochs + self.n_epochs_decay == 0:
+            raise InputError("--n_epochs 0 --n_epochs_decay 0: there is nothing to train")
+
+    def changed(self, settings: dict[str, Any]) -> "Config":
+        """Returns the settings of a continued run. Raises `InputError` for those that cannot change."""
+        fixed = [f.name for f in dataclasses.fields(self) if f.metadata["fixed"]]
+        wrong = [f"--{k} {v} (the run has {getattr(self, k)})" for k, v in settings.items() if k in fixed and v != getattr(self, k)]
+        if wrong:
+            raise InputError(f"{', '.join(wrong)}: cannot change when a run continues; leave out, or start a new run")
+        return dataclasses.replace(self, **settings)
+
+    def save(self, run: Path) -> None:
+        """Writes `config.json` into the run folder."""
+        settings = {"format_version": FORMAT_VERSION, "generator": "resnet", **dataclasses.asdict(self)}
+        with whole(run / "config.json") as file:
+            file.write_text(json.dumps(settings, indent=2) + "\n")
+
+    @classmethod
+    def load(cls, run: Path) -> "Config":
+        """Reads `config.json` from a run folder. Raises `InputError` if there is none, or it is no such file."""
+        file = run / "config.json"
+        if not run.is_dir():
+            raise InputError(f"{run}: no such run folder")
+        if not file.is_file():
+            raise InputError(f"{run}: no config.json, so this is no run folder of train.py")
+        try:
+            settings = json.loads(file.read_text())
+            version, generator = settings.pop("format_version"), settings.pop("generator")
+            if version != FORMAT_VERSION or generator != "resnet":
+                raise InputError(f"{file}: format {version}, generator {generator}: this program reads format {FORMAT_VERSION}, resnet")
+            return cls(**settings)
+        except (ValueError, KeyError, TypeError, AttributeError) as e:
+            raise e if isinstance(e, InputError) else InputError(f"{file}: damaged ({e})") from None
+
+
+def add_arguments(parser: Parser) -> None:
+    """Adds a flag for each setting; one that is not typed stays absent from the parsed arguments."""
+    for field in dataclasses.fields(Config):
+        argument = {k: v for k, v in field.metadata.items() if k != "fixed"}
+        if field.default is not None:
+            argument["help"] += f" (default: {field.default})"
+        if argument.pop("type") is bool:
+            parser.add_argument(f"--{field.name}", action=BooleanFlag, default=argparse.SUPPRESS, **argument)
+        else:
+            type = field.metadata["type"]
+            metavar = None if "choices" in argument else "FILE" if type is str else "N" if type.__name__ == "int" else "VALUE"
+            parser.add_argument(f"--{field.name}", type=type, metavar=metavar, default=argparse.SUPPRESS, **argument)
+
+
+class BooleanFlag(argparse.Action):
+    """`--name` and, as in the chapter, `--noname`."""
+
+    def __init__(self, option_strings, dest, **kwargs):
+        super().__init__([*option_strings, *(f"--no{o.removeprefix('--')}" for o in option_strings)], dest, nargs=0, **kwargs)
+
+    def __call__(self, parser, namespace, values, option_string=None):
+        setattr(namespace, self.dest, not option_string.startswith("--no"))
+
+
+def new_run(checkpoints_dir: Path, name: str | None) -> Path:
+    """Makes a run folder: `name`, or the time as YYYYmmdd-HHMM. Raises `InputError` if a folder of that name exists."""
+    if name is not None:
+        if not name or Path(name).name != name:
+            raise InputError(f"--run_name {name!r}: a name, not a path; --checkpoints_dir says where")
+        try:
+            (checkpoints_dir / name).mkdir(parents=True)
+        except FileExistsError:
+            raise InputError(f"--run_name {name}: {checkpoints_dir / name} exists; continue it with --load_model {name}") from None
+        return checkpoints_dir / name
+    stamp = time.strftime("%Y%m%d-%H%M")
+    for suffix in itertools.chain([""], (f"-{n}" for n in itertools.count(2))):
+        with contextlib.suppress(FileExistsError):
+            run = checkpoints_dir / (stamp + suffix)
+            run.mkdir(parents=True)
+            return run
+    raise AssertionError("unreachable")
+
+
+def find_run(name: str, checkpoints_dir: Path) -> Path:
+    """Returns the run folder that `name` means: a path, or a name in `checkpoints_dir`. Raises `InputError`."""
+    for run in (checkpoints_dir / name, Path(name)):
+        if (run / "config.json").is_file():
+            return run
+    raise InputError(f"--load_model {name}: no such run in {checkpoints_dir} (a run folder holds config.json)")

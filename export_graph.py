@@ -1,0 +1,191 @@
+"""A checkpoint of train.py → two frozen SavedModels, G: X → Y and F: Y → X, that need no training code."""
+
+import argparse
+import json
+import shutil
+import sys
+import time
+from pathlib import Path
+
+import cli
+from cli import InputError
+from config import Config
+
+FORMAT_VERSION = 1
+
+
+def parse(argv: list[str] | None) -> argparse.Namespace:
+    parser = cli.Parser(__doc__)
+    parser.add_argument(
+        "--checkpoint_dir", metavar="PATH", type=Path, required=True, help="a run folder (newest checkpoint), or a checkpoint"
+    )
+    parser.add_argument("--XtoY_model", metavar="NAME", default="apple2orange.pb", help="model of G to write: a name or a path")
+    parser.add_argument("--YtoX_model", metavar="NAME", default="orange2apple.pb", help="model of F to write: a name or a path")
+    parser.add_argument("--export_dir", metavar="DIR", type=Path, default=Path("pretrained"), help="where a bare name lands")
+    parser.add_argument(
+        "--image_size", metavar="N", type=cli.number(int, 8, multiple=4), help="size that inference.py brings pictures to [as trained]"
+    )
+    parser.add_argument("--ema", action="store_true", help="export the moving average of the weights (the run was trained with --ema)")
+    parser.add_argument("--overwrite", action="store_true", help="replace models that exist, instead of moving them aside")
+    parser.add_argument("--ngf", type=int, metavar="N", help="not needed; must agree with the run's config.json")
+    parser.add_argument("--norm", metavar="NORM", help="not needed; must agree with the run's config.json")
+    return parser.parse_args(argv)
+
+
+def main(argv: list[str] | None = None) -> int:
+    args = parse(argv)
+    run = args.checkpoint_dir if args.checkpoint_dir.is_dir() else args.checkpoint_dir.parent
+    config = Config.load(run)
+    for flag, typed, trained in (("--ngf", args.ngf, config.ngf), ("--norm", args.norm, config.norm)):
+        if typed not in (None, trained):
+            raise InputError(f"{flag} {typed}: the run was trained with {trained}; leave the flag out")
+    if args.ema and not config.ema:
+        raise InputError(f"--ema: {run} keeps no moving average; leave the flag out, or train with --ema 0.999")
+    outputs = [args.export_dir / o if Path(o).name == o else Path(o) for o in (args.XtoY_model, args.YtoX_model)]
+    if outputs[0].resolve() == outputs[1].resolve():
+        raise InputError(f"--YtoX_model {args.YtoX_model}: the same model as --XtoY_model; name another")
+    for output in outputs:
+        if output.exists() and not (output / "saved_model.pb").is_file():
+            raise InputError(f"{output}: exists and is no SavedModel; name another, or move it away")
+
+    cli.quiet_tensorflow()
+    checkpoint = find_checkpoint(args.checkpoint_dir)
+    generators, step = restore_generators(checkpoint, config, args.ema)
+    domains = Path(config.X).stem, Path(config.Y).stem
+    metadata = {"image_size": args.image_size or config.image_size, "generator": "resnet", "norm": config.norm, "step": step}
+    for generator, (source, target), output in zip(generators, (domains, domains[::-1]), outputs, strict=True):
+        kept = export(generator, {**metadata, "source": source, "target": target}, output, args.overwrite)
+        if kept:
+            print(f"{output}: the model that stood there is now {kept}")
+        print(f"{output}: {source} → {target}, from step {step}")
+    return cli.DONE
+
+
+def find_checkpoint(path: Path) -> str:
+    """Returns the newest checkpoint of a run folder, or the checkpoint that `path` is. Raises `InputError` if there is none."""
+    import tensorflow as tf
+
+    if path.is_dir():
+        checkpoint = tf.train.latest_checkpoint(str(path))
+        if checkpoint is None:
+            raise InputError(f"--checkpoint_dir {path}: no checkpoint in this run yet")
+        return checkpoint
+    checkpoint = str(path).removesuffix(".index")
+    if not Path(f"{checkpoint}.index").is_file():
+        raise InputError(f"--checkpoint_dir {path}: no such run folder or checkpoint")
+    return checkpoint
+
+
+def restore_generators(checkpoint: str, config: Config, ema: bool) -> tuple[tuple, int]:
+    """Builds G and F and restores them, or their moving averages, alone. Raises `InputError` if the checkpoint does not fit."""
+    import tensorflow as tf
+
+    from model import build_generator
+
+    G, F = build_generator(config, "G"), build_generator(config, "F")
+    model = tf.Module()
+    model.step = tf.Variable(0, dtype=tf.int64)
+    if ema:
+        model.G_ema, model.F_ema = G, F
+    else:
+        model.G, model.F = G, F
+    try:
+        status = tf.train.Checkpoint(model=model).read(checkpoint)
+        status.assert_existing_objects_matched().expect_partial()  # the rest is the discriminators, optimizers and pools
+    except (AssertionError, ValueError, tf.errors.OpError):
+        raise InputError(f"{checkpoint}: damaged, or does not fit the settings in config.json beside it") from None
+    return (G, F), int(model.step)
+
+
+def export(generator, metadata: dict, output: Path, overwrite: bool = False) -> Path | None:
+    """Writes a generator as a frozen SavedModel, after loading it again and finding that it gives the generator's own pictures.
+
+    `metadata` holds image_size, source and target at least. A model at `output` is replaced, or moved to the path that is returned.
+    """
+    import tensorflow as tf
+
+    with cli.whole(output) as folder:
+        module = tf.Module()
+        module.functions = signatures(generator, {"format_version": FORMAT_VERSION, **metadata})
+        tf.saved_model.save(module, str(folder), module.functions)
+        check(folder, generator)
+        aside = set_aside(output) if output.exists() else None
+    if aside and overwrite:
+        shutil.rmtree(aside)
+        return None
+    return aside
+
+
+def signatures(generator, metadata: dict) -> dict:
+    """What an exported model can be asked: its signatures, by name. The weights are constants, stored once for all of them."""
+    import tensorflow as tf
+    from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
+
+    from utils import convert2float, convert2int
+
+    spec = tf.TensorSpec((None, None, None, 3), tf.float32)
+    frozen = convert_variables_to_constants_v2(tf.function(lambda x: generator(x, training=False)).get_concrete_function(spec))
+
+    def generate(pictures):
+        height, width = tf.shape(pictures)[1], tf.shape(pictures)[2]
+        padded = pad(pad(pictures, 1), 2)
+        return convert2int(frozen(convert2float(padded))[0])[:, :height, :width]
+
+    @tf.function(input_signature=[tf.TensorSpec((None, None, None, 3), tf.uint8, "input_image")])
+    def translate(input_image):
+        """uint8 (B, H, W, 3), any height and width → the same, translated."""
+        return {"output_image": tf.ensure_shape(generate(input_image), (None, None, None, 3))}
+
+    def translate_one(encoded):
+        picture = tf.io.decode_image(encoded, channels=3, expand_animations=False)
+        return tf.io.encode_png(generate(picture[tf.newaxis])[0])
+
+    @tf.function(input_signature=[tf.TensorSpec((None,), tf.string, "encoded_image")])
+    def translate_encoded(encoded_image):
+        """Picture files, JPEG, PNG, BMP or GIF, whose sizes may differ → PNG files."""
+        return {"encoded_output": tf.map_fn(translate_one, encoded_image, fn_output_signature=tf.string)}
+
+    @tf.function(input_signature=[])
+    def describe():
+        """JSON: image_size, source, target, generator, format_version, …"""
+        return {"metadata": tf.constant(json.dumps(metadata))}
+
+    return {"serving_default": translate, "translate_encoded": translate_encoded, "metadata": describe}
+
+
+def pad(pictures, axis: int):
+    """Pads an axis at its end to a multiple of 4, at least 8: mirrored, or the edge repeated where there is too little to mirror."""
+    import tensorflow as tf
+
+    size = tf.shape(pictures)[axis]
+    padded = tf.maximum((size + 3) // 4 * 4, 8)
+    index = tf.range(padded)
+    mirrored = 2 * (size - 1) - index
+    beyond = tf.where(padded - size < size, mirrored, size - 1)
+    return tf.gather(pictures, tf.where(index < size, index, beyond), axis=axis)
+
+
+def check(folder: Path, generator) -> None:
+    """Raises `RuntimeError` unless the model in `folder` translates a random picture as `generator` does."""
+    import numpy as np
+
+    import translator
+    from utils import convert2float, convert2int
+
+    picture = np.random.default_rng(0).integers(0, 256, (1, 64, 96, 3), np.uint8)
+    expected = convert2int(generator(convert2float(picture), training=False)).numpy()
+    difference = np.abs(translator.load(folder)(picture).astype(int) - expected.astype(int)).max()
+    if difference > 1:  # rounding may differ by one
+        raise RuntimeError(f"the exported model differs from the checkpoint by {difference} of 255")
+
+
+def set_aside(model: Path) -> Path:
+    """Renames a model to one with the time in its name, and returns that."""
+    stamp = time.strftime("%Y%m%d-%H%M%S")
+    names = (model.with_name(f"{model.stem}-{stamp}{suffix}{model.suffix}") for suffix in ("", *(f"-{n}" for n in range(2, 100))))
+    aside = next(name for name in names if not name.exists())
+    return model.rename(aside)
+
+
+if __name__ == "__main__":
+    sys.exit(cli.run(main))

@@ -1,0 +1,147 @@
+"""Picture files in and out: every format, orientation and colour mode; the one place that knows Pillow."""
+
+import io
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont, ImageOps, UnidentifiedImageError
+
+from cli import InputError, whole
+
+SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".gif", ".tif", ".tiff")
+OUTPUT_SUFFIXES = (".png", ".jpg", ".jpeg")
+MAX_PIXELS = 100_000_000  # a larger picture is taken for a decompression bomb
+Image.MAX_IMAGE_PIXELS = None  # ours is the limit: Pillow's only warns up to twice its own
+
+_ORIENTATION = 0x0112  # the EXIF tag
+
+
+class PictureError(InputError):
+    """A file that is no readable picture."""
+
+
+def find(folder: str | Path) -> list[Path]:
+    """Returns the picture files in `folder` and below, by suffix, sorted by their path in `folder`.
+
+    Hidden files and folders are left out. Raises `InputError` if `folder` is none or holds no picture.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise InputError(f"{folder}: no such folder")
+    files = [Path(root, name) for root, folders, names in os.walk(folder, followlinks=True) for name in names]
+    files = [f for f in files if f.suffix.lower() in SUFFIXES and not any(p.startswith(".") for p in f.relative_to(folder).parts)]
+    if not files:
+        raise InputError(f"{folder}: no picture in this folder (looked for {' '.join(SUFFIXES)})")
+    return sorted(files, key=lambda f: f.relative_to(folder).as_posix())
+
+
+def _open(data: bytes) -> Image.Image:
+    """Reads a picture's header. Raises `PictureError`."""
+    try:
+        picture = Image.open(io.BytesIO(data))
+    except UnidentifiedImageError:
+        raise PictureError("not a picture") from None
+    except Exception as e:  # a damaged header can raise nearly anything
+        raise PictureError(f"damaged picture ({e})") from None
+    if picture.width * picture.height > MAX_PIXELS:
+        raise PictureError(f"{picture.width}×{picture.height} is more than {MAX_PIXELS // 10**6} megapixels")
+    return picture
+
+
+def is_plain(data: bytes) -> bool:
+    """Tells from the header whether `data` is an upright 8-bit RGB JPEG or PNG, which needs no conversion. Raises `PictureError`."""
+    picture = _open(data)
+    plain = picture.mode == "RGB" and "transparency" not in picture.info and picture.getexif().get(_ORIENTATION, 1) in (0, 1)
+    deep = picture.format == "PNG" and data[24] != 8  # IHDR's bit depth: Pillow calls 16-bit RGB "RGB" too
+    return plain and not deep and picture.format in ("JPEG", "PNG") and getattr(picture, "n_frames", 1) == 1
+
+
+def short_side(data: bytes) -> int:
+    """Returns the shorter of width and height in pixels, from the header. Raises `PictureError`."""
+    return min(_open(data).size)
+
+
+def decode(data: bytes) -> np.ndarray:
+    """Returns any picture as upright RGB, uint8 (H, W, 3): alpha over white, 16 bit scaled, the first frame. Raises `PictureError`."""
+    picture = _open(data)
+    try:
+        picture.load()
+        picture = ImageOps.exif_transpose(picture)
+        return np.asarray(_rgb(picture))
+    except Exception as e:  # Pillow's decoders raise OSError, SyntaxError, ValueError, struct.error, …
+        raise PictureError(f"damaged picture ({e})") from None
+
+
+def _rgb(picture: Image.Image) -> Image.Image:
+    if picture.mode.startswith("I") or picture.mode == "F":  # convert() would clip these
+        return _scaled(picture).convert("RGB")
+    if picture.has_transparency_data:
+        picture = picture.convert("RGBA")
+        white = Image.new("RGBA", picture.size, "white")
+        picture = Image.alpha_composite(white, picture)
+    return picture.convert("RGB")
+
+
+def _scaled(picture: Image.Image) -> Image.Image:
+    """Scales grey of 16 or 32 bit, or floating point in [0, 1], to 8 bit."""
+    grey = np.asarray(picture).astype(np.float64)
+    if picture.mode == "F":
+        grey = np.nan_to_num(grey) * (255 if np.nanmax(grey) <= 1 else 1)
+    else:
+        grey = grey / (257 if grey.max() <= 65535 else 257 * 65537)  # 65535 / 257 = 255
+    return Image.fromarray(np.clip(np.rint(grey), 0, 255).astype(np.uint8))
+
+
+def read(file: str | Path) -> np.ndarray:
+    """`decode`s a file. Raises `PictureError` that names it."""
+    try:
+        return decode(Path(file).read_bytes())
+    except PictureError as e:
+        raise PictureError(f"{file}: {e}") from None
+
+
+def encode_png(picture: np.ndarray) -> bytes:
+    """Returns the PNG of uint8 (H, W, 3)."""
+    out = io.BytesIO()
+    Image.fromarray(picture).save(out, "PNG")
+    return out.getvalue()
+
+
+def write(file: str | Path, picture: np.ndarray) -> None:
+    """Writes uint8 (H, W, 3) as PNG or JPEG (quality 95), by the suffix of `file`; a temporary name is renamed, folders are created."""
+    file = Path(file)
+    format = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG"}[file.suffix.lower()]
+    with whole(file) as temporary:
+        Image.fromarray(picture).save(temporary, format, quality=95)
+
+
+def resize(picture: np.ndarray, height: int, width: int) -> np.ndarray:
+    """Resizes uint8 (H, W, 3) by bicubic interpolation, antialiased."""
+    if picture.shape[:2] == (height, width):
+        return picture
+    return np.asarray(Image.fromarray(picture).resize((width, height), Image.Resampling.BICUBIC))
+
+
+def resize_short_side(picture: np.ndarray, size: int) -> np.ndarray:
+    """Resizes uint8 (H, W, 3) so that its shorter side is `size` pixels, aspect kept."""
+    height, width = picture.shape[:2]
+    scale = size / min(height, width)
+    return resize(picture, max(size, round(height * scale)), max(size, round(width * scale)))
+
+
+def contact_sheet(rows: Sequence[tuple[str, Sequence[np.ndarray]]], side: int = 160, gap: int = 4) -> np.ndarray:
+    """Lays pictures, uint8 (H, W, 3), out in labelled rows of squares of `side` pixels; returns uint8 (H', W', 3)."""
+    font = ImageFont.load_default(13)
+    margin = 16 + max(round(font.getlength(label)) for label, _ in rows)
+    columns = max(len(pictures) for _, pictures in rows)
+    sheet = Image.new("RGB", (margin + columns * (side + gap), gap + len(rows) * (side + gap)), "white")
+    draw = ImageDraw.Draw(sheet)
+    for row, (label, pictures) in enumerate(rows):
+        top = gap + row * (side + gap)
+        draw.text((8, top + side // 2), label, "black", font, anchor="lm")
+        for column, picture in enumerate(pictures):
+            square = ImageOps.pad(Image.fromarray(picture), (side, side), Image.Resampling.BICUBIC, "white")
+            sheet.paste(square, (margin + column * (side + gap), top))
+    return np.asarray(sheet)

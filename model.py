@@ -1,0 +1,185 @@
+"""CycleGAN: the losses of the paper (Zhu et al. 2017, sections 3 and 4) and one training step.
+
+G: X → Y and F: Y → X are the generators, D_X and D_Y the discriminators.
+"""
+
+import math
+
+import keras
+import tensorflow as tf
+
+from config import Config
+from discriminator import Discriminator
+from generator import Generator
+from utils import ImagePool
+
+Losses = dict[str, tf.Tensor]
+
+
+class ConstantThenLinear(keras.optimizers.schedules.LearningRateSchedule):
+    """`rate` until step `decay_start`, then linearly to 0 at `total_steps`."""
+
+    def __init__(self, rate: float, decay_start: int, total_steps: int):
+        self.rate, self.decay_start, self.total_steps = rate, decay_start, total_steps
+
+    def __call__(self, step):
+        # float64: float32 cannot count steps beyond 2²⁴
+        left = tf.cast(self.total_steps - step, tf.float64) / max(self.total_steps - self.decay_start, 1)
+        return tf.cast(self.rate * tf.clip_by_value(left, 0, 1), keras.config.floatx())
+
+    def get_config(self) -> dict:
+        return {"rate": self.rate, "decay_start": self.decay_start, "total_steps": self.total_steps}
+
+
+def training_length(config: Config, pictures: int) -> tuple[int, int]:
+    """Returns the step at which the decay starts and that at which training ends; `pictures`: of the larger domain."""
+    steps_per_epoch = math.ceil(pictures / config.batch_size)
+    total = steps_per_epoch * (config.n_epochs + config.n_epochs_decay)
+    if config.max_steps is not None and config.max_steps < total:
+        return config.max_steps // 2, config.max_steps
+    return steps_per_epoch * config.n_epochs, total
+
+
+class CycleGAN(tf.Module):
+    """Two generators, two discriminators, their optimizers and pools: all that a checkpoint holds.
+
+    Pictures are float (B, H, W, 3) in [-1, 1]. `decay_start` and `total_steps` are what `training_length` returns.
+    """
+
+    def __init__(self, config: Config, decay_start: int = 1, total_steps: int = 1):
+        super().__init__(name="cyclegan")
+        self.config = config
+        self.G = build_generator(config, "G")
+        self.F = build_generator(config, "F")
+        self.D_X = Discriminator(config.ndf, config.norm, name="D_X")
+        self.D_Y = Discriminator(config.ndf, config.norm, name="D_Y")
+
+        self.learning_rate = ConstantThenLinear(config.learning_rate, decay_start, total_steps)
+        self.step = tf.Variable(0, trainable=False, dtype=tf.int64, name="step")
+        self.generator_optimizer = self._adam(self._generator_variables)
+        self.discriminator_optimizer = self._adam(self._discriminator_variables)
+
+        shape, dtype = (config.image_size, config.image_size, 3), tf.as_dtype(keras.config.floatx())
+        self.pool_X = ImagePool(config.pool_size, shape, 2 * config.seed, dtype, name="pool_X")
+        self.pool_Y = ImagePool(config.pool_size, shape, 2 * config.seed + 1, dtype, name="pool_Y")
+
+        if config.ema:
+            self.G_ema = build_generator(config, "G_ema")
+            self.F_ema = build_generator(config, "F_ema")
+            self.G_ema.set_weights(self.G.get_weights())
+            self.F_ema.set_weights(self.F.get_weights())
+
+    def _adam(self, variables: list) -> keras.optimizers.Optimizer:
+        # epsilon: PyTorch's and TensorFlow 1's, not Keras' 1e-7
+        optimizer = keras.optimizers.Adam(self.learning_rate, beta_1=self.config.beta1, epsilon=1e-8)
+        optimizer.build(variables)  # its slots exist before a checkpoint is restored
+        return optimizer
+
+    @property
+    def _generator_variables(self) -> list:
+        return self.G.trainable_variables + self.F.trainable_variables
+
+    @property
+    def _discriminator_variables(self) -> list:
+        return self.D_X.trainable_variables + self.D_Y.trainable_variables
+
+    def adversarial_loss(self, logits: tf.Tensor, label: float) -> tf.Tensor:
+        """How far a discriminator's answers are from `label`: least squares (Mao et al. 2017), or cross entropy on logits."""
+        if self.config.use_lsgan:
+            return tf.reduce_mean(tf.square(logits - label))
+        return tf.reduce_mean(tf.nn.sigmoid_cross_entropy_with_logits(tf.fill(tf.shape(logits), tf.cast(label, logits.dtype)), logits))
+
+    def generator_loss(self, fake_logits: tf.Tensor) -> tf.Tensor:
+        """The generator wants its pictures to pass for real (with cross entropy: the non-saturating form)."""
+        return self.adversarial_loss(fake_logits, self.config.real_label)
+
+    def discriminator_loss(self, real_logits: tf.Tensor, fake_logits: tf.Tensor) -> tf.Tensor:
+        """Real pictures against generated ones; halved, which slows D down against G (section 4)."""
+        return (self.adversarial_loss(real_logits, self.config.real_label) + self.adversarial_loss(fake_logits, 0.0)) / 2
+
+    def cycle_consistency_loss(self, x: tf.Tensor, cycled_x: tf.Tensor, y: tf.Tensor, cycled_y: tf.Tensor) -> tf.Tensor:
+        """lambda1 · |F(G(x)) - x| + lambda2 · |G(F(y)) - y| (equation 2)."""
+        return self.config.lambda1 * l1(cycled_x, x) + self.config.lambda2 * l1(cycled_y, y)
+
+    def identity_loss(self, x: tf.Tensor, y: tf.Tensor) -> tf.Tensor:
+        """lambda_identity · (lambda2 · |G(y) - y| + lambda1 · |F(x) - x|) (section 5.2)."""
+        G, F = self.G(y, training=True), self.F(x, training=True)
+        return self.config.lambda_identity * (self.config.lambda2 * l1(G, y) + self.config.lambda1 * l1(F, x))
+
+    @tf.function(reduce_retracing=True)
+    def train_step(self, x: tf.Tensor, y: tf.Tensor) -> Losses:
+        """One step of both generators, then of both discriminators; returns scalars and does nothing else."""
+        learning_rate = self.learning_rate(self.step)
+        losses, fake_x, fake_y = self._train_generators(x, y)
+        losses |= self._train_discriminators(x, y, fake_x, fake_y)
+        if self.config.ema:
+            self._update_average(self.G_ema, self.G)
+            self._update_average(self.F_ema, self.F)
+        self.step.assign_add(1)
+        return losses | {"learning_rate": learning_rate}
+
+    def _train_generators(self, x: tf.Tensor, y: tf.Tensor) -> tuple[Losses, tf.Tensor, tf.Tensor]:
+        G, F, D_X, D_Y = self.G, self.F, self.D_X, self.D_Y
+        with tf.GradientTape() as tape:
+            fake_y, fake_x = G(x, training=True), F(y, training=True)
+            cycled_x, cycled_y = F(fake_y, training=True), G(fake_x, training=True)
+
+            G_loss = self.generator_loss(D_Y(fake_y, training=True))
+            F_loss = self.generator_loss(D_X(fake_x, training=True))
+            cycle_loss = self.cycle_consistency_loss(x, cycled_x, y, cycled_y)
+            # G's term does not depend on F's weights, nor F's on G's: the gradient of the sum is each one's own.
+            total = G_loss + F_loss + cycle_loss
+            losses = {"loss/G": G_loss, "loss/F": F_loss, "loss/cycle": cycle_loss}
+            if self.config.lambda_identity:
+                losses["loss/identity"] = self.identity_loss(x, y)
+                total += losses["loss/identity"]
+        self._apply(self.generator_optimizer, tape, total, self._generator_variables)
+        return losses, fake_x, fake_y
+
+    def _train_discriminators(self, x: tf.Tensor, y: tf.Tensor, fake_x: tf.Tensor, fake_y: tf.Tensor) -> Losses:
+        D_X, D_Y = self.D_X, self.D_Y
+        past_x, past_y = self.pool_X.query(fake_x, self.step), self.pool_Y.query(fake_y, self.step)
+        with tf.GradientTape() as tape:
+            D_X_loss = self.discriminator_loss(D_X(x, training=True), D_X(past_x, training=True))
+            D_Y_loss = self.discriminator_loss(D_Y(y, training=True), D_Y(past_y, training=True))
+            total = D_X_loss + D_Y_loss
+        self._apply(self.discriminator_optimizer, tape, total, self._discriminator_variables)
+        return {"loss/D_X": D_X_loss, "loss/D_Y": D_Y_loss}
+
+    @staticmethod
+    def _apply(optimizer: keras.optimizers.Optimizer, tape: tf.GradientTape, loss: tf.Tensor, variables: list) -> None:
+        optimizer.apply(tape.gradient(loss, variables), variables)
+
+    def _update_average(self, average: Generator, generator: Generator) -> None:
+        # The first steps count less than the decay would have it, or the average would hang on to its random start.
+        step = tf.cast(self.step, keras.config.floatx())
+        decay = tf.minimum(tf.cast(self.config.ema, step.dtype), (1 + step) / (10 + step))
+        for slow, weight in zip(average.weights, generator.weights, strict=True):
+            slow.assign(decay * slow + (1 - decay) * weight)
+
+    @tf.function(reduce_retracing=True)
+    def sample(self, x: tf.Tensor, y: tf.Tensor) -> dict[str, tf.Tensor]:
+        """Both translations, their reconstructions, and what the discriminators answer, for looking at; nothing is trained."""
+        fake_y, fake_x = self.G(x), self.F(y)
+        return {
+            "X/input": x,
+            "X/generated": fake_y,
+            "X/reconstruction": self.F(fake_y),
+            "Y/input": y,
+            "Y/generated": fake_x,
+            "Y/reconstruction": self.G(fake_x),
+            "D_Y/true": self.D_Y(y),
+            "D_Y/fake": self.D_Y(fake_y),
+            "D_X/true": self.D_X(x),
+            "D_X/fake": self.D_X(fake_x),
+        }
+
+
+def build_generator(config: Config, name: str) -> Generator:
+    """The generator that a run's settings describe, with fresh weights."""
+    return Generator(config.ngf, config.n_res_blocks, config.norm, config.upsample, name=name)
+
+
+def l1(a: tf.Tensor, b: tf.Tensor) -> tf.Tensor:
+    """Mean absolute difference."""
+    return tf.reduce_mean(tf.abs(a - b))

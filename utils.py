@@ -1,0 +1,45 @@
+"""Value ranges, and the pool of generated pictures that the discriminators learn from (section 4 of the paper)."""
+
+import tensorflow as tf
+
+
+def convert2float(picture: tf.Tensor) -> tf.Tensor:
+    """uint8 in 0 … 255 → float32 in [-1, 1], any shape."""
+    return tf.cast(picture, tf.float32) / 127.5 - 1
+
+
+def convert2int(picture: tf.Tensor) -> tf.Tensor:
+    """Float in [-1, 1] → uint8 in 0 … 255, rounded; what lies outside is clipped (a plain cast would wrap round)."""
+    return tf.saturate_cast(tf.round((picture + 1) * 127.5), tf.uint8)
+
+
+class ImagePool(tf.Module):
+    """A history of generated pictures (Shrivastava et al. 2017), kept in variables, so that it is part of the step and of the checkpoint.
+
+    `query` treats the pictures of a batch one after another: until the pool is full each goes in and comes back; then, with probability ½,
+    it takes the place of a random one, which comes back instead. Size 0 gives the pictures back as they are.
+    """
+
+    def __init__(self, size: int, picture_shape: tuple[int, int, int], seed: int = 0, dtype: tf.DType = tf.float32, name: str = "pool"):
+        super().__init__(name=name)
+        self.size, self.seed = size, seed
+        self.pictures = tf.Variable(tf.zeros((size, *picture_shape), dtype), trainable=False, name="pictures")
+        self.count = tf.Variable(0, trainable=False, dtype=tf.int32, name="count")
+
+    def query(self, pictures: tf.Tensor, step: tf.Tensor) -> tf.Tensor:
+        """(B, H, W, 3) → (B, H, W, 3). What happens is a function of the seed and `step`, an integer scalar; B must be static."""
+        if self.size == 0:
+            return pictures
+        return tf.stack([self._query_one(picture, step, i) for i, picture in enumerate(tf.unstack(pictures))])
+
+    def _query_one(self, picture: tf.Tensor, step: tf.Tensor, i: int) -> tf.Tensor:
+        seed = tf.random.fold_in(tf.random.fold_in([self.seed, 0], step), i)
+        slot = tf.random.stateless_uniform([], seed, maxval=self.size, dtype=tf.int32)
+        swap = tf.random.stateless_uniform([], tf.random.fold_in(seed, 0)) < 0.5
+
+        filling = self.count < self.size
+        slot = tf.where(filling, self.count, slot)
+        old = tf.gather(self.pictures, slot)
+        self.pictures.scatter_nd_update([[slot]], [tf.where(filling | swap, picture, old)])
+        self.count.assign(tf.minimum(self.count + 1, self.size))
+        return tf.where(filling | ~swap, picture, old)

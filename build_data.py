@@ -4,6 +4,8 @@ A picture that TensorFlow decodes as it is (an upright 8-bit RGB JPEG or PNG) is
 """
 
 import argparse
+import contextlib
+import os
 import random
 import sys
 import time
@@ -61,12 +63,18 @@ def main(argv: list[str] | None = None) -> int:
             write_records(files, folder, file, output, args.max_size, args.strict)
             for files, (_, folder, output), file in zip(found, domains, (X_file, Y_file), strict=True)
         ]
-    print("\n".join(summaries))
+    for summary, left_out in summaries:
+        for line in left_out:
+            print(f"left out: {' '.join(line.split())}", file=sys.stderr)
+        print(summary, flush=True)
     return cli.DONE
 
 
-def write_records(files: list[Path], folder: Path, file: Path, output: Path, max_size: int, strict: bool) -> str:
-    """Writes the pictures that can be read to `file`; returns the summary, a line that calls it `output`. Raises `InputError`."""
+def write_records(files: list[Path], folder: Path, file: Path, output: Path, max_size: int, strict: bool) -> tuple[str, list[str]]:
+    """Writes the pictures that can be read to `file`, to be called `output`. Raises `InputError`.
+
+    Returns the summary, and a line for each picture that was left out.
+    """
     import tensorflow as tf
 
     from reader import to_record
@@ -80,32 +88,29 @@ def write_records(files: list[Path], folder: Path, file: Path, output: Path, max
                 left_out.append(f"{picture}: {encoded}")
                 if strict:
                     progress.close()
-                    raise InputError(f"{left_out[0]} (--strict)")
+                    raise InputError(f"{left_out[0]}; remove it, or leave out --strict")
             else:
-                writer.write(to_record(picture.relative_to(folder).as_posix(), encoded))
+                name = os.fsencode(picture.relative_to(folder)).decode(errors="replace")  # on a disk it need not be UTF-8
+                writer.write(to_record(name, encoded))
             progress.update(done, lambda: str(folder))
     progress.close()
-    for line in left_out:
-        print(f"left out: {' '.join(line.split())}", file=sys.stderr)
     if len(left_out) == len(files):
-        raise InputError(f"{folder}: none of its {len(files)} pictures can be read")
-    seconds = time.monotonic() - began
-    return f"{output}: {len(files) - len(left_out)} pictures, {len(left_out)} left out, {file.stat().st_size:,} bytes, {seconds:.1f} s"
+        raise InputError(f"{folder}: none of its {len(files)} pictures can be read ({left_out[0]})")
+    counts = f"{len(files) - len(left_out)} pictures, {len(left_out)} left out"
+    return f"{output}: {counts}, {file.stat().st_size:,} bytes, {time.monotonic() - began:.1f} s", left_out
 
 
 def encode(file: Path, max_size: int) -> bytes | images.PictureError:
-    """Returns what is stored for a picture, or why it cannot be. It is decoded once, unless TensorFlow fails where Pillow does not."""
+    """Returns what is stored for a picture, or why it cannot be. A picture that is stored as it is is decoded once, to be sure."""
     import tensorflow as tf
 
     try:
         data = file.read_bytes()
         shrink = max_size and images.short_side(data) > max_size
         if images.is_plain(data) and not shrink:
-            try:
+            with contextlib.suppress(tf.errors.InvalidArgumentError):  # damaged, or of a kind that Pillow alone reads
                 tf.io.decode_image(data, channels=3, expand_animations=False)
                 return data
-            except tf.errors.InvalidArgumentError:
-                pass  # Pillow may still read it
         picture = images.decode(data)
         return images.encode_png(images.resize_short_side(picture, max_size) if shrink else picture)
     except images.PictureError as e:

@@ -3,6 +3,7 @@
 import argparse
 import contextlib
 import errno
+import itertools
 import os
 import shutil
 import signal
@@ -18,6 +19,8 @@ from typing import TypeVar
 Item, Result = TypeVar("Item"), TypeVar("Result")
 
 DONE, PARTIAL, WRONG_INPUT, INTERRUPTED, TERMINATED = 0, 1, 2, 130, 143  # exit statuses
+_STORAGE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)  # errors that are not the user's
+_serial = itertools.count()
 
 
 class InputError(ValueError):
@@ -54,7 +57,7 @@ def number(kind: type, low: float, high: float = float("inf"), multiple: int = 1
     def parse(text: str):
         value = kind(text)  # a ValueError here becomes argparse's "invalid int value"
         if not low <= value <= high:  # catches NaN as well
-            limit = f"from {low:g} to {high:g}" if high < float("inf") else f"at least {low:g}"
+            limit = f"from {low} to {high}" if high < float("inf") else f"at least {low}"
             raise argparse.ArgumentTypeError(f"{text} is out of range: use {limit}")
         if value == float("inf"):
             raise argparse.ArgumentTypeError(f"{text} is not a finite number")
@@ -81,13 +84,18 @@ def run(main: Callable[[list[str] | None], int | None], argv: list[str] | None =
     except InputError as e:
         status, message = WRONG_INPUT, str(e)
     except OSError as e:
-        hardware = e.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
-        status, message = PARTIAL if hardware else WRONG_INPUT, f"{e.filename or 'output'}: {e.strerror or e}"
+        status, message = PARTIAL if e.errno in _STORAGE else WRONG_INPUT, f"{e.filename or 'output'}: {e.strerror or e}"
     except KeyboardInterrupt:
         status, message = INTERRUPTED, "interrupted"
     except Terminated:
         status, message = TERMINATED, "terminated"
-    print(f"{prog}: {' '.join(message.split())}", file=sys.stderr)
+    except Exception as e:  # TensorFlow's writers do not raise an OSError, but quote one
+        reasons = [os.strerror(number) for number in _STORAGE if os.strerror(number) in str(e)]
+        if not reasons or not type(e).__module__.startswith("tensorflow."):
+            raise
+        status, message = PARTIAL, f"output: {reasons[0]}"
+    clear = "\r\033[K" if sys.stderr.isatty() else ""  # a bar may stand there
+    print(f"{clear}{prog}: {' '.join(message.split())}", file=sys.stderr)
     return status
 
 
@@ -127,11 +135,13 @@ def whole(path: str | Path) -> Iterator[Path]:
     path = Path(path)
     new_folders = [folder for folder in path.parents if not folder.exists()]
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name[:100]}.tmp-{os.getpid()}")
+    temporary = path.with_name(f".{path.name[:50]}.tmp-{os.getpid()}-{next(_serial)}")  # 50 characters can be 200 bytes of the 255
     try:
         yield temporary
         os.replace(temporary, path)
-    except BaseException:
+    except BaseException as e:
+        if isinstance(e, OSError) and str(e.filename) == str(temporary):
+            e.filename = path  # the one that the user knows
         if temporary.is_dir():
             shutil.rmtree(temporary, ignore_errors=True)
         temporary.unlink(missing_ok=True)
@@ -164,26 +174,29 @@ class Progress:
 
     LIVE_SECONDS, PLAIN_SECONDS = 0.2, 30.0
 
-    def __init__(self, total: int, unit: str, start: int = 0):
-        self.total, self.unit, self.start = total, unit, start
+    def __init__(self, total: int, unit: str):
+        self.total, self.unit = total, unit
         self.live = sys.stderr.isatty()
-        self.began = self.drawn = time.monotonic()
+        self.first = None
+        self.rate = 0.0  # a second, since the first update: what came before it is start-up
+        self.drawn = time.monotonic()
 
     def update(self, done: int, describe: Callable[[], str] = str, force: bool = False) -> None:
         """Shows that `done` of `total` are done. `describe` is called only if something is drawn; `force` draws in any case."""
         now = time.monotonic()
+        self.first = self.first or (done, now)
         if not force and now - self.drawn < (self.LIVE_SECONDS if self.live else self.PLAIN_SECONDS):
             return
         self.drawn = now
-        rate = (done - self.start) / max(now - self.began, 1e-9)
-        left = _duration((self.total - done) / rate) if rate else "?"
+        self.rate = (done - self.first[0]) / max(now - self.first[1], 1e-9)
+        left = f"{_duration((self.total - done) / self.rate)} left" if self.rate else ""
+        line = "  ".join(filter(None, (f"{done}/{self.total} {self.unit}", describe(), left)))
         if self.live:
             filled = 24 * done // max(self.total, 1)
-            line = f"{'━' * filled}{'╌' * (24 - filled)} {done}/{self.total} {self.unit}  {describe()}  {left} left"
-            line = " ".join(line.split(" "))[: shutil.get_terminal_size().columns - 1]
+            line = f"{'━' * filled}{'╌' * (24 - filled)} {line}"[: shutil.get_terminal_size().columns - 1]
             print(f"\r\033[K{line}", end="", file=sys.stderr, flush=True)
         else:
-            print(f"{done}/{self.total} {self.unit}  {describe()}  {left} left", file=sys.stderr, flush=True)
+            print(line, file=sys.stderr, flush=True)
 
     def close(self) -> None:
         """Clears the bar, so that the next line starts on a clean one."""

@@ -96,12 +96,27 @@ class Config:
             raise InputError(f"{run}: no config.json, so this is no run folder of train.py")
         try:
             settings = json.loads(file.read_text())
-            version, generator = settings.pop("format_version"), settings.pop("generator")
+            version, generator = settings.pop("format_version", None), settings.pop("generator", None)
             if version != FORMAT_VERSION or generator != "resnet":
                 raise InputError(f"{file}: format {version}, generator {generator}: this program reads format {FORMAT_VERSION}, resnet")
+            fields = [f for f in dataclasses.fields(cls) if f.name in settings]
+            wrong = [f"{f.name} {settings[f.name]!r}" for f in fields if not _valid(f, settings[f.name])]
+            if wrong:
+                raise InputError(f"{file}: damaged ({', '.join(wrong)})")
             return cls(**settings)
-        except (ValueError, KeyError, TypeError, AttributeError) as e:
+        except (ValueError, TypeError, AttributeError) as e:
             raise e if isinstance(e, InputError) else InputError(f"{file}: damaged ({e})") from None
+
+
+def _valid(field: dataclasses.Field, value: Any) -> bool:
+    """Tells whether a setting's flag could have given `value`."""
+    type = field.metadata["type"]
+    if type in (bool, str):
+        return isinstance(value, type) and value in field.metadata.get("choices", [value])
+    try:
+        return value is None and field.default is None or type(json.dumps(value)) == value
+    except (ValueError, argparse.ArgumentTypeError):
+        return False
 
 
 def add_arguments(parser: Parser) -> None:
@@ -128,23 +143,25 @@ class BooleanFlag(argparse.Action):
         setattr(namespace, self.dest, not option_string.startswith("--no"))
 
 
+def check_run_name(name: str, checkpoints_dir: Path) -> None:
+    """Raises `InputError` unless a run folder of that name can be made."""
+    if name in ("", "..") or Path(name).name != name:
+        raise InputError(f"--run_name {name!r}: a name, not a path; --checkpoints_dir says where")
+    if (checkpoints_dir / name).exists():
+        raise InputError(f"--run_name {name}: {checkpoints_dir / name} exists; continue it with --load_model {name}")
+
+
 def new_run(checkpoints_dir: Path, name: str | None) -> Path:
-    """Makes a run folder: `name`, or the time as YYYYmmdd-HHMM. Raises `InputError` if a folder of that name exists."""
+    """Makes a run folder: `name`, or the time as YYYYmmdd-HHMM, with -2 and so on if that minute has one. Raises `InputError`."""
     if name is not None:
-        if not name or Path(name).name != name:
-            raise InputError(f"--run_name {name!r}: a name, not a path; --checkpoints_dir says where")
-        try:
-            (checkpoints_dir / name).mkdir(parents=True)
-        except FileExistsError:
-            raise InputError(f"--run_name {name}: {checkpoints_dir / name} exists; continue it with --load_model {name}") from None
-        return checkpoints_dir / name
+        check_run_name(name, checkpoints_dir)
+    checkpoints_dir.mkdir(parents=True, exist_ok=True)
     stamp = time.strftime("%Y%m%d-%H%M")
-    for suffix in itertools.chain([""], (f"-{n}" for n in itertools.count(2))):
+    for name_or_time in [name] if name is not None else itertools.chain([stamp], (f"{stamp}-{n}" for n in itertools.count(2))):
         with contextlib.suppress(FileExistsError):
-            run = checkpoints_dir / (stamp + suffix)
-            run.mkdir(parents=True)
-            return run
-    raise AssertionError("unreachable")
+            (checkpoints_dir / name_or_time).mkdir()
+            return checkpoints_dir / name_or_time
+    raise InputError(f"--run_name {name}: another process has just made it; name another")
 
 
 def find_run(name: str, checkpoints_dir: Path) -> Path:

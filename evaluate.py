@@ -71,8 +71,14 @@ def load(source: Path, fake: Path, truth: Path) -> tuple[Pictures, Pictures, Pic
 
 
 def by_name(folder: Path) -> dict[str, Path]:
-    """Returns the pictures of a folder by their path in it without the suffix."""
-    return {file.relative_to(folder).with_suffix("").as_posix(): file for file in images.find(folder)}
+    """Returns the pictures of a folder by their path in it without the suffix. Raises `InputError` if two share one."""
+    names = {}
+    for file in images.find(folder):
+        name = file.relative_to(folder).with_suffix("").as_posix()
+        if name in names:
+            raise InputError(f"{file}: {names[name].name} has the same name; remove one of them")
+        names[name] = file
+    return names
 
 
 def errors(inputs: Pictures, fakes: Pictures, truths: Pictures) -> dict[str, float]:

@@ -2,6 +2,7 @@
 
 import io
 import os
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -14,8 +15,18 @@ SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".gif", ".tif", ".tiff")
 OUTPUT_SUFFIXES = (".png", ".jpg", ".jpeg")
 MAX_PIXELS = 100_000_000  # a larger picture is taken for a decompression bomb
 Image.MAX_IMAGE_PIXELS = None  # ours is the limit: Pillow's only warns up to twice its own
+warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")  # about damaged metadata, which does not matter here
 
 _ORIENTATION = 0x0112  # the EXIF tag
+_UPRIGHT = {  # what its values ask for
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
 
 
 class PictureError(InputError):
@@ -30,8 +41,11 @@ def find(folder: str | Path) -> list[Path]:
     folder = Path(folder)
     if not folder.is_dir():
         raise InputError(f"{folder}: no such folder")
-    files = [Path(root, name) for root, folders, names in os.walk(folder, followlinks=True) for name in names]
-    files = [f for f in files if f.suffix.lower() in SUFFIXES and not any(p.startswith(".") for p in f.relative_to(folder).parts)]
+    files = []
+    for root, folders, names in os.walk(folder, followlinks=True):
+        above = Path(root).resolve()
+        folders[:] = [f for f in folders if not f.startswith(".") and not above.is_relative_to(Path(root, f).resolve())]  # no circles
+        files += [Path(root, name) for name in names if not name.startswith(".") and Path(name).suffix.lower() in SUFFIXES]
     if not files:
         raise InputError(f"{folder}: no picture in this folder (looked for {' '.join(SUFFIXES)})")
     return sorted(files, key=lambda f: f.relative_to(folder).as_posix())
@@ -50,17 +64,27 @@ def _open(data: bytes) -> Image.Image:
     return picture
 
 
-def is_plain(data: bytes) -> bool:
-    """Tells from the header whether `data` is an upright 8-bit RGB JPEG or PNG, which needs no conversion. Raises `PictureError`."""
-    picture = _open(data)
-    plain = picture.mode == "RGB" and "transparency" not in picture.info and picture.getexif().get(_ORIENTATION, 1) in (0, 1)
-    deep = picture.format == "PNG" and data[24] != 8  # IHDR's bit depth: Pillow calls 16-bit RGB "RGB" too
-    return plain and not deep and picture.format in ("JPEG", "PNG") and getattr(picture, "n_frames", 1) == 1
-
-
 def short_side(data: bytes) -> int:
     """Returns the shorter of width and height in pixels, from the header. Raises `PictureError`."""
     return min(_open(data).size)
+
+
+def is_plain(data: bytes) -> bool:
+    """Tells whether `data` is an upright 8-bit RGB JPEG or PNG, which needs no conversion, if it is whole. Raises `PictureError`."""
+    picture = _open(data)
+    plain = picture.format in ("JPEG", "PNG") and picture.mode == "RGB" and "transparency" not in picture.info
+    deep = picture.format == "PNG" and data[24] != 8  # IHDR's bit depth: Pillow calls 16-bit RGB "RGB" too
+    return plain and not deep and getattr(picture, "n_frames", 1) == 1 and _orientation(picture, data) not in _UPRIGHT
+
+
+def _orientation(picture: Image.Image, data: bytes) -> int | None:
+    """The EXIF orientation, if it can be read."""
+    if picture.format == "PNG" and not any(word in data for word in (b"eXIf", b"exif", b"xmp")):
+        return None  # EXIF may follow the pixels in a PNG: Pillow would decode all of it to find none
+    try:
+        return picture.getexif().get(_ORIENTATION)
+    except Exception:  # damaged EXIF can raise nearly anything; damaged pixels are found by decoding
+        return None
 
 
 def decode(data: bytes) -> np.ndarray:
@@ -68,8 +92,9 @@ def decode(data: bytes) -> np.ndarray:
     picture = _open(data)
     try:
         picture.load()
-        picture = ImageOps.exif_transpose(picture)
-        return np.asarray(_rgb(picture))
+        orientation = _orientation(picture, data)
+        picture = _rgb(picture)
+        return np.asarray(picture.transpose(_UPRIGHT[orientation]) if orientation in _UPRIGHT else picture)
     except Exception as e:  # Pillow's decoders raise OSError, SyntaxError, ValueError, struct.error, …
         raise PictureError(f"damaged picture ({e})") from None
 
@@ -95,11 +120,13 @@ def _scaled(picture: Image.Image) -> Image.Image:
 
 
 def read(file: str | Path) -> np.ndarray:
-    """`decode`s a file. Raises `PictureError` that names it."""
+    """`decode`s a file. Raises `PictureError` that names it, also if it cannot be opened."""
     try:
         return decode(Path(file).read_bytes())
     except PictureError as e:
         raise PictureError(f"{file}: {e}") from None
+    except OSError as e:
+        raise PictureError(f"{file}: {e.strerror}") from None
 
 
 def encode_png(picture: np.ndarray) -> bytes:

@@ -33,6 +33,7 @@ def main(argv: list[str] | None = None) -> int:
 
     cli.quiet_tensorflow()
     import translator
+    from utils import device_name
 
     translate = translator.load(args.model)
     began = time.monotonic()
@@ -40,9 +41,9 @@ def main(argv: list[str] | None = None) -> int:
     if unreadable and not args.input.is_dir():
         raise InputError(unreadable[0])
     for line in unreadable:
-        print(f"left out: {line}", file=sys.stderr)
+        print(f"left out: {' '.join(line.split())}", file=sys.stderr)
     done = len(jobs) - len(unreadable)
-    print(f"{args.output}: {done} of {len(jobs)} translated on {translator.device()} in {time.monotonic() - began:.1f} s")
+    print(f"{args.output}: {done} of {len(jobs)} translated on {device_name()} in {time.monotonic() - began:.1f} s")
     return cli.PARTIAL if unreadable else cli.DONE
 
 
@@ -54,7 +55,7 @@ def plan(source: Path, output: Path, format: str, overwrite: bool) -> dict[Path,
         jobs = {file: (output / file.relative_to(source)).with_suffix(f".{format}") for file in images.find(source)}
         twice = [str(file) for file, n in Counter(jobs.values()).items() if n > 1]
         if twice:
-            raise InputError(f"--input {source}: several pictures would become {', '.join(twice)}; rename them")
+            raise InputError(f"--input {source}: several pictures would become {name_first(twice)}; rename them")
     elif not source.exists():
         raise InputError(f"--input {source}: no such picture or folder")
     else:
@@ -65,9 +66,12 @@ def plan(source: Path, output: Path, format: str, overwrite: bool) -> dict[Path,
         jobs = {source: output}
     existing = [str(file) for file in jobs.values() if file.exists()]
     if existing and not overwrite:
-        others = f" and {len(existing) - 1} more" if len(existing) > 1 else ""
-        raise InputError(f"--output {existing[0]}{others}: exists; --overwrite replaces it")
+        raise InputError(f"--output {name_first(existing)}: exists; --overwrite replaces it")
     return jobs
+
+
+def name_first(files: list[str]) -> str:
+    return files[0] + (f" and {len(files) - 1} more" if len(files) > 1 else "")
 
 
 def run(translate, jobs: dict[Path, Path], image_size: int | None) -> list[str]:

@@ -13,9 +13,12 @@ def fit_colour_change(inputs: list[np.ndarray], targets: list[np.ndarray]) -> np
 
     It is what a translation must beat to have done more than tint the picture. Pictures are uint8 (H, W, 3), equal in shape pair by pair.
     """
-    pixels = np.concatenate([p.reshape(-1, 3) for p in inputs]).astype(np.float64)
-    wanted = np.concatenate([p.reshape(-1, 3) for p in targets]).astype(np.float64)
-    return np.linalg.lstsq(np.c_[pixels, np.ones(len(pixels))], wanted, rcond=None)[0]
+    gram, moment = np.zeros((4, 4)), np.zeros((4, 3))  # the normal equations, so that memory does not grow with the pictures
+    for picture, target in zip(inputs, targets, strict=True):
+        pixels = np.c_[picture.reshape(-1, 3).astype(np.float64), np.ones(picture.size // 3)]
+        gram += pixels.T @ pixels
+        moment += pixels.T @ target.reshape(-1, 3)
+    return np.linalg.lstsq(gram, moment, rcond=1e-12)[0]
 
 
 def change_colour(picture: np.ndarray, change: np.ndarray) -> np.ndarray:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import cli
 from cli import InputError
-from config import CHECKPOINT_NAME, Config, add_arguments, find_run, new_run
+from config import CHECKPOINT_NAME, Config, add_arguments, check_run_name, find_run, new_run
 
 LOG_SECONDS, IMAGE_SECONDS, SAVE_SECONDS = 30, 300, 300  # on a slow machine nobody should wait for step 100 to see anything
 KEEP_CHECKPOINTS = 5
@@ -28,13 +28,13 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
 def main(argv: list[str] | None = None) -> int:
     args = parse(argv)
     typed = {k: v for k, v in vars(args).items() if k not in ("load_model", "checkpoints_dir", "run_name")}
-    if args.load_model is not None and args.run_name is not None:
-        raise InputError(f"--run_name {args.run_name}: a run that continues keeps its folder; leave out --run_name or --load_model")
-    if args.load_model is not None:
-        run = find_run(args.load_model, args.checkpoints_dir)
-        config = Config.load(run).changed(typed)
-    else:
-        run, config = None, Config(**typed)
+    resumed = args.load_model is not None
+    if args.run_name is not None:
+        if resumed:
+            raise InputError(f"--run_name {args.run_name}: a run that continues keeps its folder; leave out --run_name or --load_model")
+        check_run_name(args.run_name, args.checkpoints_dir)
+    run = find_run(args.load_model, args.checkpoints_dir) if resumed else None
+    config = Config.load(run).changed(typed) if resumed else Config(**typed)
 
     cli.quiet_tensorflow()
     import keras
@@ -46,11 +46,9 @@ def main(argv: list[str] | None = None) -> int:
     Y = Reader(config.Y, config.image_size, config.load_size, config.batch_size, "Y", config.seed)
     keras.utils.set_random_seed(config.seed)
     model = CycleGAN(config, *training_length(config, max(len(X), len(Y))))
-    if run is None:
-        run = new_run(args.checkpoints_dir, args.run_name)
-        checkpoints = open_checkpoints(model, run)
-    else:
-        checkpoints = open_checkpoints(model, run)
+    run = run or new_run(args.checkpoints_dir, args.run_name)
+    checkpoints = open_checkpoints(model, run)
+    if resumed:
         restore(checkpoints)
     config.save(run)
     return train(model, X, Y, run, checkpoints)
@@ -79,27 +77,27 @@ def train(model, X, Y, run: Path, checkpoints) -> int:
     """The loop: a step, then what is due. Returns the exit status."""
     import tensorflow as tf
 
+    from utils import device_name
+
     config, total = model.config, model.learning_rate.total_steps
     start = step = int(model.step)
     steps_per_epoch = -(-max(len(X), len(Y)) // config.batch_size)
-    print(f"{run}: {len(X)} + {len(Y)} pictures, steps {step} to {total}, on {device()}", flush=True)
+    print(f"{run}: {len(X)} + {len(Y)} pictures, steps {step} to {total}, on {device_name()}", flush=True)
     print(f"watch it: tensorboard --logdir {shlex.quote(str(run))}", flush=True)
 
     writer = tf.summary.create_file_writer(str(run))
     batches = iter(tf.data.Dataset.zip(X.feed(step), Y.feed(step)))
-    log, pictures, save = (
-        Gate(config.log_every, LOG_SECONDS),
-        Gate(config.image_every, IMAGE_SECONDS),
-        Gate(config.save_every, SAVE_SECONDS),
-    )
-    progress = cli.Progress(total, "steps", start)
+    log, pictures = Gate(config.log_every, LOG_SECONDS), Gate(config.image_every, IMAGE_SECONDS)
+    save, saved = Gate(config.save_every, SAVE_SECONDS), start if checkpoints.latest_checkpoint else None
+    progress = cli.Progress(total, "steps")
     losses = {}
-    saved = start if checkpoints.latest_checkpoint else None
 
     def describe() -> str:
-        values = "  ".join(f"{name.removeprefix('loss/')} {float(v):.3f}" for name, v in losses.items() if name.startswith("loss/"))
-        rate = (step - start) * config.batch_size / (time.monotonic() - progress.began)
-        return f"epoch {step / steps_per_epoch:.1f}/{total / steps_per_epoch:.0f}  {values}  {rate:.2f} pictures/s"
+        words = [f"epoch {step / steps_per_epoch:.1f}/{total / steps_per_epoch:.0f}"]
+        words += [f"{name.removeprefix('loss/')} {float(v):.3f}" for name, v in losses.items() if name.startswith("loss/")]
+        if progress.rate:
+            words.append(f"{progress.rate * config.batch_size:.2f} pictures/s")
+        return "  ".join(words)
 
     with StopSignals() as stop:
         while step < total and not stop.received:
@@ -112,7 +110,8 @@ def train(model, X, Y, run: Path, checkpoints) -> int:
             if pictures.due(step) or step == start + 1:
                 write_pictures(writer, model.sample(x, y), step)
             if save.due(step):
-                saved = int(checkpoints.save(step).rpartition("-")[2])
+                checkpoints.save(step)
+                saved = step
             progress.update(step, describe)
         if saved != step:
             checkpoints.save(step)
@@ -123,13 +122,6 @@ def train(model, X, Y, run: Path, checkpoints) -> int:
         return cli.INTERRUPTED if stop.received == signal.SIGINT else cli.TERMINATED
     print(f"{run}: trained to step {step}; export it with: python export_graph.py --checkpoint_dir {shlex.quote(str(run))}")
     return cli.DONE
-
-
-def device() -> str:
-    import tensorflow as tf
-
-    gpus = tf.config.list_physical_devices("GPU")
-    return tf.config.experimental.get_device_details(gpus[0]).get("device_name", "GPU") if gpus else "CPU"
 
 
 def write_scalars(writer, losses: dict, step: int) -> None:

@@ -17,11 +17,11 @@ class Translator:
 
     file: Path
     metadata: dict[str, Any]
-    signature: Any
+    model: Any  # a signature alone would not keep it alive
 
     def __call__(self, pictures: np.ndarray) -> np.ndarray:
         """uint8 (B, H, W, 3) → uint8 (B, H, W, 3), any height and width."""
-        return self.signature(input_image=tf.constant(pictures, tf.uint8))["output_image"].numpy()
+        return self.model.signatures["serving_default"](input_image=tf.constant(pictures, tf.uint8))["output_image"].numpy()
 
     @property
     def image_size(self) -> int:
@@ -46,15 +46,4 @@ def load(file: str | Path) -> Translator:
         found = ", ".join(signatures) or "none"
         raise InputError(f"{file}: a SavedModel, but not one of export_graph.py (its signatures: {found})")
     metadata = json.loads(signatures["metadata"]()["metadata"].numpy())
-    return Translator(file, metadata, _keep(signatures["serving_default"], model))
-
-
-def _keep(signature: Any, model: Any) -> Any:
-    signature._model = model  # a signature does not keep the model that it needs alive
-    return signature
-
-
-def device() -> str:
-    """Names the device that models run on: the first GPU, or the CPU."""
-    gpus = tf.config.list_physical_devices("GPU")
-    return tf.config.experimental.get_device_details(gpus[0]).get("device_name", "GPU") if gpus else "CPU"
+    return Translator(file, metadata, model)

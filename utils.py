@@ -1,4 +1,4 @@
-"""Value ranges, and the pool of generated pictures that the discriminators learn from (section 4 of the paper)."""
+"""Value ranges, the device, and the pool of generated pictures that the discriminators learn from (section 4 of the paper)."""
 
 import tensorflow as tf
 
@@ -11,6 +11,12 @@ def convert2float(picture: tf.Tensor) -> tf.Tensor:
 def convert2int(picture: tf.Tensor) -> tf.Tensor:
     """Float in [-1, 1] → uint8 in 0 … 255, rounded; what lies outside is clipped (a plain cast would wrap round)."""
     return tf.saturate_cast(tf.round((picture + 1) * 127.5), tf.uint8)
+
+
+def device_name() -> str:
+    """Names the device that computes: the first GPU, or the CPU."""
+    gpus = tf.config.list_physical_devices("GPU")
+    return tf.config.experimental.get_device_details(gpus[0]).get("device_name", "GPU") if gpus else "CPU"
 
 
 class ImagePool(tf.Module):
@@ -33,9 +39,10 @@ class ImagePool(tf.Module):
         return tf.stack([self._query_one(picture, step, i) for i, picture in enumerate(tf.unstack(pictures))])
 
     def _query_one(self, picture: tf.Tensor, step: tf.Tensor, i: int) -> tf.Tensor:
-        seed = tf.random.fold_in(tf.random.fold_in([self.seed, 0], step), i)
-        slot = tf.random.stateless_uniform([], seed, maxval=self.size, dtype=tf.int32)
-        swap = tf.random.stateless_uniform([], tf.random.fold_in(seed, 0)) < 0.5
+        # Integers by a named algorithm, because XLA chooses another one, and makes other floats of equal bits.
+        seed = tf.random.fold_in(tf.random.fold_in([self.seed, 0], step, "philox"), i, "philox")
+        draw = tf.random.stateless_uniform([], seed, maxval=2 * self.size, dtype=tf.int32, alg="philox")
+        slot, swap = draw // 2, draw % 2 == 1
 
         filling = self.count < self.size
         slot = tf.where(filling, self.count, slot)

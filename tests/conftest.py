@@ -7,8 +7,13 @@ import numpy as np
 import pytest
 
 import cli
+import images
 
 cli.quiet_tensorflow()
+
+# Flags of train.py for a run of a few seconds that shows every gate open.
+TINY_RUN = ["--image_size", "32", "--ngf", "2", "--ndf", "2", "--n_res_blocks", "1", "--pool_size", "2", "--ema", "0.9"]
+TINY_RUN += ["--max_steps", "6", "--log_every", "2", "--image_every", "3", "--save_every", "4"]
 
 
 @dataclass
@@ -39,10 +44,26 @@ def call(capfd):
     return call
 
 
+@pytest.fixture(scope="session")
+def model_file(tmp_path_factory) -> Path:
+    """A tiny untrained model as export_graph.py writes it; to be read only."""
+    import keras
+
+    import export_graph
+    from generator import Generator
+
+    keras.utils.set_random_seed(0)
+    path = tmp_path_factory.mktemp("pretrained") / "apple2orange.pb"
+    export_graph.export(
+        Generator(ngf=4, n_res_blocks=1), {"image_size": 32, "generator": "resnet", "source": "apple", "target": "orange"}, path
+    )
+    return path
+
+
 def draw(seed: int, height: int = 48, width: int = 48) -> np.ndarray:
     """A smooth random picture, uint8 (height, width, 3)."""
     rng = np.random.default_rng(seed)
-    y, x = np.mgrid[0:height, 0:width, None][:2] / 16
+    y, x = np.mgrid[0:height, 0:width][..., None] / 16
     phase, way = rng.uniform(0, 6, 3), rng.uniform(0.5, 2, (2, 3))
     return np.uint8(127.5 + 127 * np.sin(x * way[0] + y * way[1] + phase))
 
@@ -50,3 +71,34 @@ def draw(seed: int, height: int = 48, width: int = 48) -> np.ndarray:
 def snapshot(folder: Path) -> dict[str, bytes]:
     """Every file below a folder with its content."""
     return {str(f.relative_to(folder)): f.read_bytes() for f in sorted(folder.rglob("*")) if f.is_file()}
+
+
+def write_records(file: Path, pictures: list[np.ndarray]) -> Path:
+    """Writes pictures as PNG records named 0.png, 1.png, …"""
+    import tensorflow as tf
+
+    from reader import to_record
+
+    with tf.io.TFRecordWriter(str(file)) as writer:
+        for i, picture in enumerate(pictures):
+            writer.write(to_record(f"{i}.png", images.encode_png(picture)))
+    return file
+
+
+@pytest.fixture(scope="session")
+def records(tmp_path_factory) -> list[str]:
+    """The flags of train.py for two small domains, called red and blue."""
+    folder = tmp_path_factory.mktemp("records")
+    X = write_records(folder / "red.tfrecords", [draw(i) for i in range(5)])
+    Y = write_records(folder / "blue.tfrecords", [draw(9 + i) for i in range(3)])
+    return ["--X", str(X), "--Y", str(Y)]
+
+
+@pytest.fixture(scope="session")
+def trained_run(tmp_path_factory, records) -> Path:
+    """The folder of a finished tiny run."""
+    import train
+
+    folder = tmp_path_factory.mktemp("checkpoints")
+    assert cli.run(train.main, [*records, *TINY_RUN, "--checkpoints_dir", str(folder), "--run_name", "tiny"]) == cli.DONE
+    return folder / "tiny"

@@ -1,0 +1,248 @@
+#!/usr/bin/env bash
+# Downloads one of the CycleGAN authors' data sets and unpacks it to data/NAME beside this script; --help tells the rest.
+# Keeps to bash 3.2, which is what macOS has.
+
+set -u
+
+readonly URL=https://efrosgans.eecs.berkeley.edu/cyclegan/datasets
+
+# Name, MB to download, domain A, domain B. A name is looked up here before it becomes part of a path.
+readonly SETS="\
+apple2orange              78  apples, navel oranges
+summer2winter_yosemite   133  Yosemite in summer, in winter
+horse2zebra              117  wild horses, zebras
+monet2photo              305  paintings by Monet, landscape photographs
+cezanne2photo            280  paintings by Cezanne, landscape photographs
+ukiyoe2photo             293  ukiyo-e prints, landscape photographs
+vangogh2photo            307  paintings by Van Gogh, landscape photographs
+maps                    1477  aerial photographs, maps
+facades                   35  photographs of facades, their label maps
+iphone2dslr_flower       340  flowers by phone, by a camera with a shallow depth of field
+ae_photos                 10  landscape photographs to try a trained model on; no training folders
+grumpifycat               20  Russian Blue cats, Grumpy Cat; no test folders
+cityscapes                 -  street scenes, their label maps; has to be prepared by hand, its licence forbids copies"
+
+usage() {
+    cat <<END
+usage: bash download_dataset.sh NAME
+
+Downloads a data set of the CycleGAN authors and unpacks it to data/NAME beside this script: trainA, trainB, testA, testB.
+If the download is cut off, the same command resumes it. NAME is one of (MB to download; domain A, domain B):
+
+$SETS
+
+environment: DATASET_URL, the address of another folder with NAME.zip in it (default: $URL)
+exit status: 0 done, 1 network or archive at fault, 2 wrong input, 130 interrupted, 143 terminated
+END
+}
+
+die() { # STATUS MESSAGE
+    printf 'download_dataset.sh: %s\n' "$2" >&2
+    exit "$1"
+}
+
+clean_up() {
+    [[ -z $tmp ]] || rm -rf "$tmp"
+    [[ -s $part ]] || rm -f "$part" # wget creates it before it knows that there is anything to download
+}
+
+stop() { # STATUS WORD
+    trap '' INT TERM
+    # shellcheck disable=SC2046  # one word for each process
+    kill $(jobs -p) 2>/dev/null
+    wait 2>/dev/null
+    [[ ! -t 2 ]] || printf '\r\033[K' >&2
+    if [[ -s $part ]]; then
+        die "$1" "$2; the same command resumes the download"
+    fi
+    die "$1" "$2"
+}
+
+progress() { # PID MB
+    while kill -0 "$1" 2>/dev/null; do
+        if [[ -f $part ]]; then
+            printf '\r%s.zip: %d of about %d MB' "$name" $(($(wc -c <"$part") / 1000000)) "$2" >&2
+        fi
+        sleep 0.5
+    done
+    printf '\r\033[K' >&2
+}
+
+run() { # COMMAND...
+    # In the background, because bash runs no trap before a foreground command has ended. Without <&0 that would cost the command its stdin.
+    "$@" <&0 2>"$tmp/log" &
+    local pid=$!
+    if [[ -t 2 && $downloading == yes ]]; then
+        progress "$pid" "$size"
+    fi
+    wait "$pid" 2>/dev/null
+}
+
+fetch() {
+    if command -v curl >/dev/null; then
+        run curl -fgsSL --connect-timeout 30 --speed-limit 1 --speed-time 60 -C - -o "$part" "$url"
+    elif command -v wget >/dev/null; then
+        run env LC_ALL=C wget -nv -t 1 -T 60 -c -O "$part" "$url"
+    else
+        run python3 -IS - "$url" "$part" <<'END'
+import http.client, os, shutil, sys, urllib.error, urllib.request
+
+url, part = sys.argv[1:]
+have = os.path.getsize(part) if os.path.exists(part) else 0
+request = urllib.request.Request(url, headers={"Range": f"bytes={have}-"} if have else {})
+try:
+    with urllib.request.urlopen(request, timeout=60) as answer, open(part, "ab" if answer.status == 206 else "wb") as file:
+        shutil.copyfileobj(answer, file)
+        if answer.length:
+            sys.exit(f"transfer closed with {answer.length} bytes remaining to read")
+except (OSError, http.client.HTTPException) as e:
+    sys.exit(str(e) or type(e).__name__)
+END
+    fi
+}
+
+download() {
+    local status reason http pause
+    for pause in 1 2 4 ''; do # our own loop: within one call, curl's --retry throws away what the failed attempt has brought
+        if fetch; then
+            return
+        else
+            status=$?
+        fi
+        reason=$(tail -n 1 "$tmp/log")
+        reason=${reason#curl: (*) } reason=${reason%.}
+        http=
+        if [[ $reason =~ ([Ee]rror:?|ERROR|HTTP/[0-9.]+)\ ([0-9]{3}) ]]; then
+            http=${BASH_REMATCH[2]}
+        fi
+        case $http in
+            416) return ;; # there is nothing after what we have: the check of the archive tells whether it is whole
+            408 | 429) ;;  # these two may pass, like a server's own errors
+            4??) die 1 "$url: the server answers $http: try later, or set DATASET_URL to a mirror" ;;
+        esac
+        if [[ $status == 33 ]]; then # curl alone cannot go on without the server's help
+            rm -f "$part"
+        elif [[ -n $pause ]]; then
+            run sleep "$pause"
+        fi
+    done
+    if [[ -s $part ]]; then
+        die 1 "$url: ${reason:-the connection was cut}: the same command resumes the download"
+    fi
+    die 1 "$url: ${reason:-the connection was cut}: check it and run again, or try later"
+}
+
+unpack() {
+    run python3 -IS - "$zip" "$name" "$tmp" "${folders[@]}" <<'END'
+import errno, os, re, stat, sys, zipfile
+
+archive, name, temporary, *needed = sys.argv[1:]
+
+
+def reject(why):
+    os.remove(archive)
+    sys.exit(f"{archive}: {why}")
+
+
+def unsafe(member):
+    parts, kind = member.filename.split("/"), stat.S_IFMT(member.external_attr >> 16)
+    inside = parts[0] == name and not any(p == ".." or "\\" in p or re.match("[A-Za-z]:", p) for p in parts)
+    return not inside or kind not in (0, stat.S_IFREG, stat.S_IFDIR)
+
+
+try:
+    with zipfile.ZipFile(archive) as z:
+        members = [m for m in z.infolist() if not m.filename.startswith("__MACOSX/")]  # what macOS adds is not unpacked
+        for m in members:
+            if unsafe(m):
+                reject(f"the archive is unsafe and was removed: {m.filename!a} is a link or leads out of {name}/")
+        files = [m.filename for m in members if not m.is_dir()]
+        counts = {f: sum(file.startswith(f"{name}/{f}/") for file in files) for f in ("trainA", "trainB", "testA", "testB")}
+        for folder in needed:
+            if not counts[folder]:
+                reject(f"the archive has no pictures in {name}/{folder} and was removed: this is not the data set")
+        if z.testzip() is not None:
+            raise zipfile.BadZipFile
+        z.extractall(temporary, members)
+except Exception as e:  # a damaged archive can raise nearly anything
+    if isinstance(e, OSError) and e.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO):  # not the archive's fault
+        sys.exit(f"data: {e.strerror}: make room and run again, {archive} is kept")
+    reject("the archive was damaged and was removed: run again to download it anew")
+os.rename(os.path.join(temporary, name), os.path.join("data", name))
+print(f"data/{name}:", ", ".join(f"{folder} {count}" for folder, count in counts.items()))
+END
+}
+
+case ${1-} in
+    -h | --help)
+        usage
+        exit
+        ;;
+esac
+if [[ $# -ne 1 ]]; then
+    usage >&2
+    exit 2
+fi
+
+name='' size='' names=''
+while read -r known megabytes _; do
+    names+=", $known"
+    if [[ $known == "$1" ]]; then
+        name=$known size=$megabytes
+    fi
+done <<<"$SETS"
+if [[ -z $name ]]; then
+    die 2 "$(printf %q "$1"): no such data set: use one of ${names#, }"
+fi
+
+base=${DATASET_URL:-$URL}
+case $base in
+    http://* | https://*) ;;
+    *) die 2 "DATASET_URL=$(printf %q "$base"): use an address that begins with http:// or https://" ;;
+esac
+
+exec </dev/null # run() needs a stdin that is open
+CDPATH='' cd -- "$(dirname -- "${BASH_SOURCE[0]}")" || exit 1
+url=${base%/}/$name.zip zip=data/$name.zip part=data/$name.zip.part tmp='' downloading=no
+folders=(trainA trainB)
+if [[ $name == ae_photos ]]; then
+    folders=(testA)
+fi
+
+missing=
+for folder in "${folders[@]}"; do
+    compgen -G "data/$name/$folder/*" >/dev/null || missing+=" $folder"
+done
+if [[ -z $missing ]]; then
+    echo "data/$name is there already"
+    exit
+elif [[ -e data/$name ]]; then
+    die 2 "data/$name is there, but without pictures in${missing}: move it away and run again"
+elif [[ $name == cityscapes ]]; then
+    die 2 "cityscapes: its licence forbids copies: get it from https://www.cityscapes-dataset.com and fill data/cityscapes/trainA, trainB"
+fi
+command -v python3 >/dev/null || die 1 "python3: not found, but needed to check and unpack the archive: install it"
+
+trap clean_up EXIT
+trap 'stop 130 interrupted' INT
+trap 'stop 143 terminated' TERM
+if ! { mkdir -p data && tmp=$(mktemp -d "data/.$name.tmp-XXXXXX"); } 2>/dev/null; then
+    die 1 "data: cannot write to this folder"
+fi
+
+if [[ -f $zip ]]; then
+    echo "$zip is there already: not downloaded again"
+else
+    echo "downloading $url"
+    downloading=yes
+    download
+    downloading=no
+    : >>"$part" # older curls make no file of an empty answer
+    mv -f "$part" "$zip" || exit 1
+fi
+echo "checking and unpacking $zip"
+if ! unpack; then
+    reason=$(tail -n 1 "$tmp/log")
+    die 1 "${reason:-$zip: python3 was stopped while it unpacked: run again}"
+fi
+rm -f "$zip"

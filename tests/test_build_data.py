@@ -1,0 +1,221 @@
+"""Two folders of pictures become two TFRecord files, whole or not at all."""
+
+import os
+import resource
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from conftest import draw, snapshot
+from test_images import DAMAGED, ODD, PLAIN, SCENE, difference
+
+import build_data
+import images
+
+
+def records(file: Path) -> dict[str, bytes]:
+    """The pictures of a TFRecord file by name, in its order."""
+    pictures = {}
+    for record in tf.data.TFRecordDataset([str(file)]):
+        features = tf.train.Example.FromString(record.numpy()).features.feature
+        assert set(features) == {"image/file_name", "image/encoded_image"}
+        name, data = (features[k].bytes_list.value for k in ("image/file_name", "image/encoded_image"))
+        assert len(name) == len(data) == 1
+        pictures[name[0].decode()] = data[0]
+    return pictures
+
+
+def decode(data: bytes) -> np.ndarray:
+    """What training sees."""
+    return tf.io.decode_image(data, channels=3, expand_animations=False).numpy()
+
+
+def put(folder: Path, files: dict[str, bytes]) -> Path:
+    for name, data in files.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(data)
+    return folder
+
+
+@pytest.fixture
+def build(call, tmp_path):
+    """`build(X files, Y files, flag, …)` puts the files into X and Y and writes out/x.tfrecords and out/y.tfrecords."""
+
+    def build(X: dict[str, bytes], Y: dict[str, bytes], *flags: object):
+        folders = ["--X_input_dir", put(tmp_path / "X", X), "--Y_input_dir", put(tmp_path / "Y", Y)]
+        outputs = ["--X_output_file", tmp_path / "out" / "x.tfrecords", "--Y_output_file", tmp_path / "out" / "y.tfrecords"]
+        return call(build_data.main, *folders, *outputs, *flags)
+
+    return build
+
+
+@pytest.fixture
+def out(tmp_path) -> Path:
+    return tmp_path / "out"
+
+
+def pictures(count: int, height: int = 8, width: int = 8) -> dict[str, bytes]:
+    return {f"{i}.png": images.encode_png(draw(i, height, width)) for i in range(count)}
+
+
+ONE = pictures(1)
+
+
+def test_plain_pictures_are_stored_as_they_are_and_by_name(build, out):
+    X = {f"{name}.{'jpg' if 'JPEG' in name else 'PNG'}": data for name, data in PLAIN.items()}
+    Y = {"a/b/c.jpeg": PLAIN["JPEG"], "übung.png": PLAIN["PNG"]}
+    outcome = build(X, Y)
+    assert (outcome.status, outcome.err) == (0, "")
+    assert records(out / "x.tfrecords") == X
+    assert records(out / "y.tfrecords") == Y
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")  # pytest undoes the filter in images.py
+def test_odd_pictures_are_stored_as_plain_ones(build, out):
+    assert build({f"{name}.tif": data for name, (data, _, _) in ODD.items()}, ONE).status == 0
+    stored = records(out / "x.tfrecords")
+    assert len(stored) == len(ODD)
+    for name, (_, expected, tolerance) in ODD.items():
+        data = stored[f"{name}.tif"]
+        assert data.startswith(b"\x89PNG") and images.is_plain(data), name
+        assert difference(decode(data), expected) <= tolerance, name
+
+
+def test_a_picture_that_only_pillow_decodes_is_stored_anew(build, out):
+    endless = PLAIN["PNG"][:-12]  # without its last chunk
+    with pytest.raises(tf.errors.InvalidArgumentError):
+        decode(endless)
+    assert build({"a.png": endless}, ONE).status == 0
+    assert np.array_equal(decode(records(out / "x.tfrecords")["a.png"]), SCENE)
+
+
+def test_every_suffix_is_taken(build, out):
+    names = {"jpg": "JPEG", "JPEG": "JPEG", "png": "PNG", "Bmp": "BMP", "webp": "WebP", "gif": "GIF", "tif": "TIFF", "TIFF": "TIFF"}
+    X = {f"picture.{suffix}": PLAIN.get(kind) or ODD[kind][0] for suffix, kind in names.items()}
+    build({**X, "notes.txt": b"not a picture"}, ONE)
+    assert set(records(out / "x.tfrecords")) == set(X)
+
+
+def test_equal_folders_give_equal_files(build, out, monkeypatch):
+    X, Y = {**pictures(9), **{f"{folder}/1.png": PLAIN["PNG"] for folder in "abc"}}, {"1.bmp": ODD["BMP"][0], **pictures(3)}
+    build(X, Y)
+    first = snapshot(out)
+
+    def backwards(*args, **kwargs):
+        for root, folders, names in walk(*args, **kwargs):
+            folders.sort(reverse=True)
+            yield root, folders, sorted(names, reverse=True)
+
+    walk = os.walk
+    monkeypatch.setattr(os, "walk", backwards)
+    assert build(X, Y, "--overwrite").status == 0
+    assert snapshot(out) == first
+
+    order = list(records(out / "x.tfrecords"))
+    assert order != sorted(order)  # a start of the file is not a start of the folder
+
+
+@pytest.mark.parametrize(
+    "max_size, shapes", [(0, [(8, 8), (30, 50), (50, 30)]), (30, [(8, 8), (30, 50), (50, 30)]), (9, [(8, 8), (9, 15), (15, 9)])]
+)
+def test_max_size_shrinks_what_is_larger(build, out, max_size, shapes):
+    X = {
+        "a.png": images.encode_png(draw(0, 8, 8)),
+        "b.png": images.encode_png(draw(1, 30, 50)),
+        "c.bmp": images.encode_png(draw(2, 50, 30)),
+    }
+    build(X, ONE, "--max_size", max_size)
+    stored = records(out / "x.tfrecords")
+    assert [decode(stored[name]).shape[:2] for name in sorted(stored)] == shapes
+    assert [stored[name] == X[name] for name in ("a.png", "b.png")] == [True, max_size != 9]
+    assert difference(decode(stored["b.png"]), images.resize(draw(1, 30, 50), *shapes[1])) == 0
+
+
+def test_unreadable_pictures_are_named_and_left_out(build, out, tmp_path):
+    (tmp_path / "Y").mkdir()
+    (tmp_path / "Y" / "broken link.png").symlink_to("nowhere")
+    outcome = build({**pictures(2), **{f"{name}.jpg": data for name, data in DAMAGED.items()}}, ONE)
+    assert outcome.status == 0
+    lines = outcome.err.splitlines()
+    assert len(lines) == len(DAMAGED) + 1
+    for file in [*(tmp_path / "X" / f"{name}.jpg" for name in DAMAGED), tmp_path / "Y" / "broken link.png"]:
+        line = next(line for line in lines if line.startswith(f"left out: {file}: "))
+        assert not line.endswith((": ", "None"))
+    assert f"2 pictures, {len(DAMAGED)} left out" in outcome.out and "1 pictures, 1 left out" in outcome.out
+    assert set(records(out / "x.tfrecords")) == {"0.png", "1.png"}
+
+
+def test_the_summary_counts_pictures_and_bytes(build, out):
+    outcome = build(pictures(3), pictures(2))
+    for line, name, count in zip(outcome.out.splitlines(), "xy", (3, 2), strict=True):
+        file = out / f"{name}.tfrecords"
+        assert line.startswith(f"{file}: {count} pictures, 0 left out, {file.stat().st_size:,} bytes, ") and line.endswith(" s")
+
+
+BAD = {"bad.png": DAMAGED["text"]}
+
+
+@pytest.mark.parametrize(
+    "X, Y, flags, words",
+    [
+        ({**ONE, **BAD}, ONE, ["--strict"], ["X/bad.png", "not a picture", "--strict"]),
+        (ONE, {**ONE, **BAD}, ["--strict"], ["Y/bad.png", "--strict"]),
+        ({**ONE, **BAD}, {**BAD, "cut.jpg": DAMAGED["cut JPEG"]}, [], ["Y: none of its 2 pictures can be read"]),
+        ({"a.txt": b""}, ONE, [], ["X: no picture", ".png"]),
+        (ONE, {}, [], ["Y: no such folder"]),
+        (ONE, ONE, ["--max_size", "-1"], ["--max_size", "-1", "at least 0"]),
+        (ONE, ONE, ["--max_size", "big"], ["--max_size", "big"]),
+        (ONE, ONE, ["--max", "9"], ["--max"]),
+    ],
+)
+def test_wrong_input_is_refused_and_leaves_nothing(build, tmp_path, X, Y, flags, words):
+    outcome = build(X, Y, *flags)
+    outcome.assert_refused(*words)
+    assert outcome.out == ""
+    assert {path.name for path in tmp_path.iterdir()} <= {"X", "Y"}
+
+
+def test_outputs_that_exist_are_replaced_only_on_demand_and_only_by_whole_ones(build, out):
+    put(out, {"y.tfrecords": b"old"})
+    build(ONE, ONE).assert_refused("--Y_output_file", str(out / "y.tfrecords"), "--overwrite")
+    assert snapshot(out) == {"y.tfrecords": b"old"}
+    build({**ONE, **BAD}, ONE, "--overwrite", "--strict").assert_refused("bad.png")
+    assert snapshot(out) == {"y.tfrecords": b"old"}
+    assert build(ONE, ONE, "--overwrite").status == 0
+    assert records(out / "x.tfrecords") == records(out / "y.tfrecords") == ONE
+
+
+@pytest.mark.parametrize("Y_output, words", [("out/../out/x.tfrecords", "same file"), ("X", "is a folder")])
+def test_outputs_must_be_two_files(build, out, tmp_path, Y_output, words):
+    build(ONE, ONE, "--Y_output_file", tmp_path / Y_output).assert_refused("--Y_output_file", words)
+    assert not out.exists()
+
+
+def test_a_full_disk_stops_the_command_and_leaves_nothing(build, out):
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    X = pictures(4, 90, 90)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (sum(map(len, X.values())) // 2, limits[1]))
+    try:
+        outcome = build(X, ONE)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert outcome.status == 1
+    assert outcome.err.count("\n") == 1 and "File too large" in outcome.err
+    assert not out.exists()
+
+
+def test_a_name_need_not_be_utf8(build, out, tmp_path):
+    try:
+        put(tmp_path / "X", {os.fsdecode(b"\xfcbung.png"): PLAIN["PNG"]})
+    except OSError:
+        pytest.skip("this file system takes names in UTF-8 only")
+    assert build({}, ONE).status == 0
+    assert records(out / "x.tfrecords") == {"�bung.png": PLAIN["PNG"]}
+
+
+def test_defaults_are_the_chapters():
+    args = build_data.parse([])
+    assert (args.X_input_dir, args.Y_input_dir) == (Path("data/apple2orange/trainA"), Path("data/apple2orange/trainB"))
+    assert (args.X_output_file, args.Y_output_file) == (Path("data/tfrecords/apple.tfrecords"), Path("data/tfrecords/orange.tfrecords"))
+    assert (args.max_size, args.strict, args.overwrite) == (0, False, False)

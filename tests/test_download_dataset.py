@@ -1,0 +1,488 @@
+"""`download_dataset.sh`, run as users run it, against a server on 127.0.0.1 that can cut, stall, refuse and lie."""
+
+import contextlib
+import http.server
+import io
+import os
+import random
+import re
+import select
+import shutil
+import signal
+import stat
+import subprocess
+import sys
+import threading
+import time
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+SCRIPT = Path(__file__).parent.parent / "download_dataset.sh"
+NAME = "horse2zebra"
+TOOLS = ("bash", "cat", "dirname", "env", "mkdir", "mktemp", "mv", "rm", "tail", "wc")  # what the script may need beside those below
+NOISE = random.Random(0).randbytes(5000)
+PICTURES = {f"{NAME}/{folder}/{i}.png": b"\x89PNG%d" % i + NOISE for folder in ("trainA", "trainB", "testA", "testB") for i in (1, 2)}
+
+
+def archive(members: dict, **options) -> bytes:
+    """A zip file of {name or ZipInfo: content}."""
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w", **options) as z:
+        for name, content in members.items():
+            z.writestr(name, content)
+    return file.getvalue()
+
+
+WHOLE = archive(PICTURES)
+HALF = len(WHOLE) // 2
+
+
+class Handler(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        server = self.server
+        server.ranges.append(self.headers["Range"])
+        body, start, status = server.files.get(self.path), 0, server.statuses.pop(0) if server.statuses else 200
+        if body is None:
+            status = 404
+        elif status == 200 and self.headers["Range"] and server.knows_ranges:
+            start = int(re.fullmatch(r"bytes=(\d+)-", self.headers["Range"])[1])
+            status = 206 if start < len(body) else 416
+        if status >= 400:
+            body, start = b"<html>an error page</html>", 0
+        self.send_response(status)
+        self.send_header("Content-Length", str(len(body) - start))
+        if status == 206:
+            self.send_header("Content-Range", f"bytes {start}-{len(body) - 1}/{len(body)}")
+        self.end_headers()
+        with contextlib.suppress(ConnectionError):
+            self.wfile.write(body[start : start + server.cuts.pop(0)] if server.cuts else body[start:])
+        if server.stalls:
+            server.go_on.wait()
+
+    def log_message(self, *args):
+        pass
+
+
+@pytest.fixture
+def server():
+    """What to answer: `files` by path, first with `statuses`, first cut off after so many bytes each (`cuts`); `ranges` is what came in."""
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server.files, server.ranges, server.statuses, server.cuts = {f"/sets/{NAME}.zip": WHOLE}, [], [], []
+    server.knows_ranges, server.stalls, server.go_on = True, False, threading.Event()
+    server.url = f"http://127.0.0.1:{server.server_address[1]}/sets"
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+    thread.start()
+    yield server
+    server.go_on.set()
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+class Clone:
+    """A fresh clone with nothing but the script in it, and a PATH with nothing but what the script may use."""
+
+    def __init__(self, folder: Path, url: str):
+        self.data, self.bin, self.cwd = folder / "clone" / "data", folder / "bin", folder / "elsewhere"
+        self.part = self.data / f"{NAME}.zip.part"
+        for path in (self.data.parent, self.bin, self.cwd):
+            path.mkdir()
+        shutil.copy(SCRIPT, self.data.parent)
+        for tool in TOOLS:
+            (self.bin / tool).symlink_to(shutil.which(tool))
+        self.stub("sleep", "exit 0")  # the pauses between attempts
+        self.stub("python3", f'exec "{sys.executable}" "$@"')
+        self.use("curl" if shutil.which("curl") else "python3")
+        self.env = {"PATH": str(self.bin), "HOME": str(folder), "DATASET_URL": url, "no_proxy": "*"}
+
+    def stub(self, name: str, line: str) -> None:
+        (self.bin / name).unlink(missing_ok=True)
+        (self.bin / name).write_text(f"#!/bin/sh\n{line}\n")
+        (self.bin / name).chmod(0o755)
+
+    def use(self, downloader: str) -> None:
+        (self.bin / "curl").unlink(missing_ok=True)
+        if downloader != "python3":
+            if not shutil.which(downloader):
+                pytest.skip(f"no {downloader} here")
+            (self.bin / downloader).symlink_to(shutil.which(downloader))
+
+    def put(self, body: bytes) -> None:
+        """Puts an archive where the script looks before it downloads one."""
+        self.data.mkdir()
+        (self.data / f"{NAME}.zip").write_bytes(body)
+
+    @contextlib.contextmanager
+    def start(self, *arguments: str, **options) -> Iterator[subprocess.Popen]:
+        command = [shutil.which("bash"), str(self.data.parent / SCRIPT.name), *arguments]
+        options = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **options}
+        with subprocess.Popen(command, cwd=self.cwd, env=self.env, text=True, start_new_session=True, **options) as process:
+            try:
+                yield process
+            finally:
+                with contextlib.suppress(ProcessLookupError):  # whatever a script that fails its test has left running
+                    os.killpg(process.pid, signal.SIGKILL)
+
+    def run(self, *arguments: str) -> subprocess.CompletedProcess:
+        with self.start(*arguments) as process:
+            out, err = process.communicate(timeout=60)
+        return subprocess.CompletedProcess(arguments, process.returncode, out, err)
+
+    def tree(self) -> dict:
+        """All that is in data/: the content of each file, `None` for a folder."""
+        return {p.relative_to(self.data).as_posix(): None if p.is_dir() else p.read_bytes() for p in self.data.rglob("*")}
+
+
+@pytest.fixture
+def clone(tmp_path, server):
+    return Clone(tmp_path, server.url)
+
+
+def unpacked(pictures: dict = PICTURES) -> dict:
+    """What data/ holds when all went well."""
+    return {**pictures, **{parent.as_posix(): None for path in pictures for parent in Path(path).parents if parent.name}}
+
+
+def assert_done(result: subprocess.CompletedProcess) -> None:
+    assert (result.returncode, result.stderr) == (0, "")
+
+
+def assert_failed(result: subprocess.CompletedProcess, status: int, *words: str) -> None:
+    assert result.returncode == status
+    assert re.fullmatch(r"download_dataset\.sh: [^\n]+\n", result.stderr)
+    assert all(word in result.stderr for word in words), result.stderr
+
+
+def test_fresh_clone_then_again_without_the_server(clone, server):
+    result = clone.run(NAME)
+    assert_done(result)
+    assert f"data/{NAME}: trainA 2, trainB 2, testA 2, testB 2" in result.stdout
+    assert clone.tree() == unpacked()
+    assert list(clone.cwd.iterdir()) == []
+    result = clone.run(NAME)
+    assert_done(result)
+    assert "there already" in result.stdout
+    assert server.ranges == [None]  # one request, and no part of it
+
+
+def test_names():
+    """The names are the authors', and the default address is the one that lives."""
+    text = SCRIPT.read_text()
+    assert "\nreadonly URL=https://efrosgans.eecs.berkeley.edu/cyclegan/datasets\n" in text
+    names = re.findall(r"^(\w+) +(?:\d+|-)  \w", text, re.MULTILINE)
+    styles = ["monet2photo", "cezanne2photo", "ukiyoe2photo", "vangogh2photo"]
+    others = ["maps", "facades", "iphone2dslr_flower", "ae_photos", "grumpifycat", "cityscapes"]
+    assert names == ["apple2orange", "summer2winter_yosemite", NAME, *styles, *others]
+
+
+@pytest.mark.parametrize("flag", ["-h", "--help"])
+def test_help(clone, flag):
+    result = clone.run(flag)
+    assert_done(result)
+    assert all(word in result.stdout for word in ("usage: ", "apple2orange", "cityscapes", "DATASET_URL"))
+    assert not clone.data.exists()
+
+
+@pytest.mark.parametrize("arguments", [(), (NAME, "maps")])
+def test_usage(clone, arguments):
+    result = clone.run(*arguments)
+    assert (result.returncode, result.stdout) == (2, "")
+    assert result.stderr == clone.run("--help").stdout
+    assert not clone.data.exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "shown"),
+    [
+        ("horse", "horse"),
+        ("", "''"),
+        ("../x", "../x"),
+        (f"../data/{NAME}", f"../data/{NAME}"),
+        (f"{NAME}/", f"{NAME}/"),
+        ("*", r"\*"),
+        ("--help-me", "--help-me"),
+        ("a\nb", r"$'a\nb'"),
+    ],
+)
+def test_unknown_name(clone, server, name, shown):
+    assert_failed(clone.run(name), 2, f".sh: {shown}: no such data set", "apple2orange, ", "cityscapes")
+    assert not clone.data.exists()
+    assert server.ranges == []
+
+
+def test_cityscapes_is_not_downloaded(clone, server):
+    assert_failed(clone.run("cityscapes"), 2, "licence", "https://www.cityscapes-dataset.com")
+    assert not clone.data.exists()
+    assert server.ranges == []
+
+
+def test_wrong_address(clone):
+    clone.env["DATASET_URL"] = "file:///etc"
+    assert_failed(clone.run(NAME), 2, "DATASET_URL=file:///etc", "http://")
+    assert not clone.data.exists()
+
+
+def test_slash_after_the_address(clone):
+    clone.env["DATASET_URL"] += "/"
+    assert_done(clone.run(NAME))
+    assert clone.tree() == unpacked()
+
+
+@pytest.mark.parametrize("downloader", ["curl", "wget", "python3"])
+def test_404(clone, server, downloader):
+    clone.use(downloader)
+    server.files.clear()
+    assert_failed(clone.run(NAME), 1, f"{server.url}/{NAME}.zip: ", "404", "DATASET_URL")
+    assert clone.tree() == {}
+    assert len(server.ranges) == 1  # no second attempt
+
+
+@pytest.mark.parametrize("downloader", ["curl", "wget", "python3"])
+def test_no_server(clone, server, downloader):
+    clone.use(downloader)
+    clone.env["DATASET_URL"] = "http://127.0.0.1:1"  # a port that ordinary programs cannot take
+    result = clone.run(NAME)
+    assert_failed(result, 1, f"http://127.0.0.1:1/{NAME}.zip: ", "run again")
+    assert re.search("refused|connect to", result.stderr)
+    assert clone.tree() == {}
+
+
+@pytest.mark.parametrize("downloader", ["curl", "wget", "python3"])
+def test_cut_connection_is_resumed(clone, server, downloader):
+    clone.use(downloader)
+    server.cuts = [1000] * 4  # one for each attempt of the first call
+    assert_failed(clone.run(NAME), 1, "the same command resumes")
+    assert clone.tree() == {clone.part.name: WHOLE[:4000]}
+    assert server.ranges == [None, "bytes=1000-", "bytes=2000-", "bytes=3000-"]
+    assert_done(clone.run(NAME))
+    assert server.ranges[4:] == ["bytes=4000-"]
+    assert clone.tree() == unpacked()
+
+
+def test_cut_connection_mends_by_itself(clone, server):
+    server.cuts, server.statuses = [1000], [200, 503, 429]
+    assert_done(clone.run(NAME))
+    assert server.ranges == [None, *["bytes=1000-"] * 3]
+    assert clone.tree() == unpacked()
+
+
+@pytest.mark.parametrize("downloader", ["curl", "wget", "python3"])
+def test_server_without_ranges(clone, server, downloader):
+    clone.use(downloader)
+    clone.data.mkdir()
+    clone.part.write_bytes(WHOLE[:HALF])
+    server.knows_ranges, server.cuts = False, [1000] * 4
+    assert_failed(clone.run(NAME), 1, f"{NAME}.zip: ")
+    assert server.ranges[0] == f"bytes={HALF}-"
+    assert WHOLE.startswith(clone.part.read_bytes())  # and not what came twice
+    assert_done(clone.run(NAME))
+    assert clone.tree() == unpacked()
+
+
+@pytest.mark.parametrize("downloader", ["curl", "wget", "python3"])
+def test_refused_range(clone, server, downloader):
+    """HTTP 416: the part is whole, or else not a part of this file and out of the way for the next call."""
+    clone.use(downloader)
+    clone.data.mkdir()
+    clone.part.write_bytes(WHOLE)
+    assert_done(clone.run(NAME))
+    assert server.ranges == [f"bytes={len(WHOLE)}-"]
+    assert clone.tree() == unpacked()
+    shutil.rmtree(clone.data / NAME)
+    clone.part.write_bytes(bytes(len(WHOLE) + 1))
+    assert_failed(clone.run(NAME), 1, "damaged", "run again")
+    assert clone.tree() == {}
+    assert_done(clone.run(NAME))
+    assert clone.tree() == unpacked()
+
+
+def flipped(data: bytes) -> bytes:
+    return data[:HALF] + bytes([data[HALF] ^ 1]) + data[HALF + 1 :]
+
+
+@pytest.mark.parametrize(
+    "body", [flipped(WHOLE), WHOLE[:HALF], b"<html>please log in</html>", b""], ids=["flipped", "short", "page", "empty"]
+)
+def test_damaged_archive(clone, server, body):
+    server.files[f"/sets/{NAME}.zip"] = body
+    assert_failed(clone.run(NAME), 1, "damaged", "run again")
+    assert clone.tree() == {}
+
+
+def test_damaged_deflate_stream(clone):
+    body = archive(PICTURES, compression=zipfile.ZIP_DEFLATED)
+    start = body.index(b".png") + 4  # the first member's content follows its name
+    clone.put(body[:start] + b"\xff" + body[start + 1 :])  # a kind of block that there is not
+    assert_failed(clone.run(NAME), 1, "damaged", "run again")
+    assert clone.tree() == {}
+
+
+def test_file_where_a_folder_belongs(clone):
+    clone.put(archive({**PICTURES, f"{NAME}/testB/1.png/x": b"x"}))
+    assert_failed(clone.run(NAME), 1, "damaged")
+    assert clone.tree() == {}
+
+
+def special(kind: int, name: str = f"{NAME}/trainA/x.png") -> zipfile.ZipInfo:
+    member = zipfile.ZipInfo(name)
+    member.create_system, member.external_attr = 3, (kind | 0o777) << 16
+    return member
+
+
+@pytest.mark.parametrize(
+    "member",
+    [
+        "/{tmp}/x",
+        "../x",
+        f"{NAME}/../../x",
+        f"{NAME}/trainA\\x",
+        "C:/x",
+        f"{NAME}/C:/x",
+        "apple2orange/trainA/x",
+        f"{NAME}x/trainA/x",
+        special(stat.S_IFLNK),
+        special(stat.S_IFLNK, f"{NAME}/link/"),
+        special(stat.S_IFIFO),
+    ],
+    ids=lambda m: m if isinstance(m, str) else f"{m.filename}-{m.external_attr >> 28:o}",
+)
+def test_hostile_archive(clone, tmp_path, member):
+    if isinstance(member, str):
+        member = member.format(tmp=tmp_path)
+    clone.put(archive({**PICTURES, member: b"/etc"}))
+    before = {*tmp_path.rglob("*")}
+    assert_failed(clone.run(NAME), 1, "the archive is unsafe")
+    assert clone.tree() == {}
+    assert {*tmp_path.rglob("*")} == before - {clone.data / f"{NAME}.zip"}
+
+
+@pytest.mark.parametrize("missing", ["trainA", "trainB"])
+def test_archive_without_training_pictures(clone, missing):
+    rest = {path: content for path, content in PICTURES.items() if missing not in path}
+    clone.put(archive({**rest, f"{NAME}/{missing}/": b""}))
+    assert_failed(clone.run(NAME), 1, f"{NAME}/{missing}")
+    assert clone.tree() == {}
+
+
+@pytest.mark.parametrize(("name", "folders"), [("ae_photos", ["testA"]), ("grumpifycat", ["trainA", "trainB"])])
+def test_set_that_lacks_folders(clone, server, name, folders):
+    pictures = {f"{name}/{folder}/1.jpg": NOISE for folder in folders}
+    server.files[f"/sets/{name}.zip"] = archive(pictures)
+    assert_done(clone.run(name))
+    assert clone.tree() == unpacked(pictures)
+    assert "there already" in clone.run(name).stdout
+
+
+def test_what_macos_adds_is_left_out(clone):
+    clone.put(archive({**PICTURES, f"__MACOSX/{NAME}/._trainA": b"x"}))
+    assert_done(clone.run(NAME))
+    assert clone.tree() == unpacked()
+
+
+def test_full_disk_is_not_blamed_on_the_archive(clone):
+    body = archive({path: bytes(100_000) for path in PICTURES}, compression=zipfile.ZIP_DEFLATED)
+    clone.put(body)
+    clone.stub("python3", f'ulimit -f 20\nexec "{sys.executable}" "$@"')  # no file may be larger than 20 blocks
+    assert_failed(clone.run(NAME), 1, "File too large", "kept")
+    assert clone.tree() == {f"{NAME}.zip": body}
+
+
+def test_archive_that_is_there_is_not_downloaded(clone, server):
+    clone.put(WHOLE)
+    assert_done(clone.run(NAME))
+    assert clone.tree() == unpacked()
+    assert server.ranges == []
+
+
+def test_folder_of_the_user_is_left_alone(clone, server):
+    (clone.data / NAME / "trainA").mkdir(parents=True)
+    (clone.data / NAME / "trainA" / "mine.png").write_bytes(b"mine")
+    before = clone.tree()
+    assert_failed(clone.run(NAME), 2, f"data/{NAME} ", "trainB", "move it away")
+    assert clone.tree() == before
+    assert server.ranges == []
+
+
+def test_data_is_no_folder(clone):
+    clone.data.write_bytes(b"mine")
+    assert_failed(clone.run(NAME), 1, "data: ")
+    assert clone.data.read_bytes() == b"mine"
+
+
+def test_no_python(clone, server):
+    (clone.bin / "python3").unlink()
+    assert_failed(clone.run(NAME), 1, "python3: ")
+    assert not clone.data.exists()
+    assert server.ranges == []
+
+
+def wait_until(condition) -> None:
+    deadline = time.monotonic() + 10
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
+
+
+@pytest.fixture
+def ctrl_c_counts():
+    """A shell that inherits an ignored SIGINT, as in a background job, cannot notice it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.parametrize(("sent", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_stopped_while_downloading(clone, server, ctrl_c_counts, sent, status):
+    server.cuts, server.stalls = [HALF], True
+    with clone.start(NAME) as process:
+        wait_until(lambda: clone.part.exists() and clone.part.stat().st_size)
+        process.send_signal(sent)
+        out, err = process.communicate(timeout=10)
+    assert_failed(subprocess.CompletedProcess([], process.returncode, out, err), status, "resumes")
+    assert list(clone.tree()) == [clone.part.name]
+    here = clone.part.read_bytes()
+    assert WHOLE.startswith(here)
+    server.stalls = False
+    assert_done(clone.run(NAME))
+    assert server.ranges == [None, f"bytes={len(here)}-"]
+    assert clone.tree() == unpacked()
+
+
+def test_stopped_before_the_first_byte(clone, server):
+    server.cuts, server.stalls = [0], True
+    with clone.start(NAME) as process:
+        wait_until(lambda: server.ranges)
+        process.terminate()
+        out, err = process.communicate(timeout=10)
+    assert_failed(subprocess.CompletedProcess([], process.returncode, out, err), 143, "terminated")
+    assert clone.tree() == {}
+
+
+def test_stopped_while_unpacking(clone):
+    clone.put(WHOLE)
+    clone.stub("python3", f'mkdir "$5/{NAME}"\n: > "$5/{NAME}/half"\nexec {shutil.which("sleep")} 60')
+    with clone.start(NAME) as process:
+        wait_until(lambda: [*clone.data.rglob("half")])
+        process.terminate()
+        out, err = process.communicate(timeout=10)
+    assert_failed(subprocess.CompletedProcess([], process.returncode, out, err), 143, "terminated")
+    assert clone.tree() == {f"{NAME}.zip": WHOLE}
+
+
+def test_progress_on_a_terminal_only(clone, server):
+    clone.stub("sleep", f"exec {shutil.which('sleep')} 0.02")
+    server.cuts, server.stalls = [HALF], True
+    terminal, theirs = os.openpty()
+    with clone.start(NAME, stderr=theirs) as process:
+        shown = b""
+        while b"horse2zebra.zip: 0 of about 117 MB" not in shown:
+            assert select.select([terminal], [], [], 10)[0]
+            shown += os.read(terminal, 1000)
+        process.terminate()
+        process.communicate(timeout=10)
+    os.close(terminal)
+    os.close(theirs)
+    assert process.returncode == 143

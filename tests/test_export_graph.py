@@ -1,0 +1,167 @@
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from conftest import draw, snapshot
+
+import cli
+import export_graph
+import images
+import translator
+from config import Config
+from generator import Generator
+from utils import convert2float, convert2int
+
+METADATA = {"image_size": 32, "generator": "resnet", "source": "red", "target": "blue"}
+
+
+@pytest.fixture(scope="module")
+def generator() -> Generator:
+    return Generator(ngf=4, n_res_blocks=1)
+
+
+@pytest.fixture(scope="module")
+def model(generator, tmp_path_factory) -> Path:
+    file = tmp_path_factory.mktemp("pretrained") / "red2blue.pb"
+    assert export_graph.export(generator, METADATA, file) is None
+    return file
+
+
+def flags(run: Path, folder: Path) -> list:
+    return ["--checkpoint_dir", run, "--XtoY_model", "red2blue.pb", "--YtoX_model", "blue2red.pb", "--export_dir", folder]
+
+
+def plainly(generator: Generator, picture: np.ndarray) -> np.ndarray:
+    """What the training graph makes of a picture, uint8 (H, W, 3)."""
+    return convert2int(generator(convert2float(picture[None]), training=False))[0].numpy()
+
+
+def assert_same(a: np.ndarray, b: np.ndarray) -> None:
+    assert a.shape == b.shape
+    assert np.abs(a.astype(int) - b).max() <= 1  # rounding
+
+
+def test_the_model_runs_without_any_code_of_the_project(model, generator, tmp_path):
+    np.save(tmp_path / "picture.npy", draw(0, 32, 40))
+    code = f"""
+import numpy as np, tensorflow as tf
+model = tf.saved_model.load({str(model)!r})
+picture = tf.constant(np.load("picture.npy")[None])
+np.save("translated.npy", model.signatures["serving_default"](input_image=picture)["output_image"][0])
+"""
+    subprocess.run([sys.executable, "-I", "-c", code], cwd=tmp_path, check=True, capture_output=True)
+    assert_same(np.load(tmp_path / "translated.npy"), plainly(generator, draw(0, 32, 40)))
+
+
+def test_the_weights_are_constants_and_stored_once(tmp_path):
+    large = Generator(ngf=16, n_res_blocks=2)
+    export_graph.export(large, METADATA, tmp_path / "m.pb")
+    weights = 4 * large.count_params()
+    assert weights < (tmp_path / "m.pb" / "saved_model.pb").stat().st_size < 1.5 * weights
+    assert not [
+        name for name, _ in tf.train.list_variables(str(tmp_path / "m.pb" / "variables" / "variables")) if "OBJECT_GRAPH" not in name
+    ]
+
+
+@pytest.mark.parametrize(
+    ("height", "width", "mode"), [(30, 61, "reflect"), (5, 9, "reflect"), (8, 8, "edge"), (1, 1, "edge"), (4, 3, "edge")]
+)
+def test_any_size_is_padded_inside_and_cut_again(model, generator, height, width, mode):
+    picture = draw(1, height, width)
+    below, right = (max(-n % 4, 8 - n) for n in (height, width))
+    padded = np.pad(picture, [(0, below), (0, right), (0, 0)], mode)
+    assert_same(translator.load(model)(picture[None])[0], plainly(generator, padded)[:height, :width])
+
+
+def test_encoded_pictures_of_several_sizes_come_back_as_png(model):
+    pictures = [draw(2, 16, 24), draw(3, 33, 20)]
+    encoded = [images.encode_png(p) for p in pictures]
+    out = tf.saved_model.load(str(model)).signatures["translate_encoded"](encoded_image=tf.constant(encoded))["encoded_output"].numpy()
+    for picture, file in zip(pictures, out, strict=True):
+        assert file.startswith(b"\x89PNG")
+        assert np.array_equal(images.decode(file), translator.load(model)(picture[None])[0])
+
+
+def test_the_model_says_what_it_is(model):
+    metadata = translator.load(model).metadata
+    assert metadata == {**METADATA, "format_version": 1}
+
+
+def test_a_model_that_differs_from_its_checkpoint_is_not_kept(generator, tmp_path, monkeypatch):
+    monkeypatch.setattr(translator, "load", lambda file: lambda pictures: np.zeros_like(pictures))
+    with pytest.raises(RuntimeError, match="differs"):
+        export_graph.export(generator, METADATA, tmp_path / "new" / "m.pb")
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_run_becomes_two_models(call, trained_run, tmp_path):
+    outcome = call(export_graph.main, *flags(trained_run, tmp_path))
+    assert (outcome.status, outcome.err) == (cli.DONE, "")
+    G, F = (translator.load(tmp_path / f"{name}.pb") for name in ("red2blue", "blue2red"))
+    assert (G.metadata["source"], G.metadata["target"], G.image_size, G.metadata["step"]) == ("red", "blue", 32, 6)
+    assert (F.metadata["source"], F.metadata["target"]) == ("blue", "red")
+    restored, _ = export_graph.restore_generators(str(trained_run / "model.ckpt-6"), Config.load(trained_run), ema=False)
+    for exported, trained in zip((G, F), restored, strict=True):
+        assert_same(exported(draw(4, 32, 32)[None])[0], plainly(trained, draw(4, 32, 32)))
+
+
+def test_the_average_an_older_checkpoint_and_another_size_can_be_had(call, trained_run, tmp_path):
+    newest, average, older = tmp_path / "newest", tmp_path / "average", tmp_path / "older"
+    call(export_graph.main, *flags(trained_run, newest))
+    call(export_graph.main, *flags(trained_run, average), "--ema", "--image_size", 48)
+    call(export_graph.main, *flags(trained_run / "model.ckpt-4", older), "--ngf", 2, "--norm", "instance")
+    models = [translator.load(folder / "red2blue.pb") for folder in (newest, average, older)]
+    assert [m.image_size for m in models] == [32, 48, 32]
+    assert [m.metadata["step"] for m in models] == [6, 6, 4]
+    pictures = [m(draw(5, 32, 32)[None]) for m in models]
+    assert not np.array_equal(pictures[0], pictures[1])
+    assert not np.array_equal(pictures[0], pictures[2])
+
+
+def test_a_model_that_stands_there_is_moved_aside_or_replaced(call, model, trained_run, tmp_path):
+    names = ["blue2red.pb", "red2blue.pb"]
+    for name in names:
+        shutil.copytree(model, tmp_path / name)
+        (tmp_path / name / "mark").write_text(name)
+    outcome = call(export_graph.main, *flags(trained_run, tmp_path))
+    kept = sorted(f.name for f in tmp_path.iterdir() if f.name not in names)
+    assert [(tmp_path / f / "mark").read_text() for f in kept] == names
+    assert all(name in outcome.out for name in kept)
+    assert not [name for name in names if (tmp_path / name / "mark").exists()]
+
+    call(export_graph.main, *flags(trained_run, tmp_path), "--overwrite")
+    assert sorted(f.name for f in tmp_path.iterdir()) == sorted([*kept, *names])
+
+
+def test_what_is_no_model_is_not_replaced(call, trained_run, tmp_path):
+    (tmp_path / "red2blue.pb").write_text("precious")
+    call(export_graph.main, *flags(trained_run, tmp_path), "--overwrite").assert_refused("red2blue.pb", "no SavedModel")
+    assert snapshot(tmp_path) == {"red2blue.pb": b"precious"}
+
+
+@pytest.mark.parametrize(
+    ("more", "words"),
+    [
+        (["--ngf", 64], ["--ngf 64", "2"]),
+        (["--norm", "batch"], ["--norm batch", "instance"]),
+        (["--image_size", 30], ["--image_size", "30"]),
+        (["--YtoX_model", "red2blue.pb"], ["--YtoX_model", "same"]),
+        (["--checkpoint_dir", "nowhere"], ["nowhere", "no such"]),
+        (["--checkpoint_dir", "RUN/model.ckpt-5"], ["model.ckpt-5", "no such"]),
+    ],
+)
+def test_wrong_input_is_one_line_and_leaves_nothing(call, trained_run, tmp_path, more, words):
+    more = [str(m).replace("RUN", str(trained_run)) for m in more]
+    call(export_graph.main, *flags(trained_run, tmp_path / "new"), *more).assert_refused(*words)
+    assert not (tmp_path / "new").exists()
+
+
+def test_a_run_without_a_checkpoint_or_an_average_is_refused(call, tmp_path):
+    Config(image_size=32).save(tmp_path)
+    call(export_graph.main, *flags(tmp_path, tmp_path / "new"), "--ema").assert_refused("--ema", "no moving average")
+    call(export_graph.main, *flags(tmp_path, tmp_path / "new")).assert_refused(str(tmp_path), "no checkpoint")
+    assert not (tmp_path / "new").exists()

@@ -1,0 +1,284 @@
+"""Picture files: every kind that people have is read as the same upright RGB, and what is no picture is refused."""
+
+import io
+import struct
+import zlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import draw, snapshot
+from PIL import Image
+
+import images
+from cli import InputError
+
+pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")  # pytest undoes the filter in images.py
+
+# --- the same scene as every kind of file
+
+SCENE = draw(3, 40, 56)
+RGB = Image.fromarray(SCENE)
+FLAT = RGB.quantize(16)  # the scene in 16 colours, which a palette holds exactly
+FLAT_RGB = np.asarray(FLAT.convert("RGB"))
+GREY = RGB.convert("L")
+GREY_RGB = np.repeat(np.asarray(GREY)[..., None], 3, axis=2)
+ALPHA = np.uint8(np.linspace(0, 255, 56)[None].repeat(40, axis=0))  # transparent at the left
+RGBA = Image.fromarray(np.dstack([SCENE, ALPHA]))
+OVER_WHITE = 255 + (SCENE - 255.0) * ALPHA[..., None] / 255
+KEY = FLAT_RGB[0, 0]
+KEYED = np.where((FLAT_RGB == KEY).all(-1, keepdims=True), 255, FLAT_RGB)  # with this colour transparent
+OTHER = Image.fromarray(draw(4, 40, 56))
+
+
+def save(picture: Image.Image, format: str, **options) -> bytes:
+    file = io.BytesIO()
+    picture.copy().save(file, format, **options)  # saving leaves its options in a picture
+    return file.getvalue()
+
+
+def png_chunk(kind: bytes, data: bytes) -> bytes:
+    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+
+def png(header: tuple, rows: np.ndarray) -> bytes:
+    """A PNG by hand: Pillow writes no colours of 16 bit."""
+    pixels = b"".join(b"\0" + row.tobytes() for row in rows)
+    chunks = [(b"IHDR", struct.pack(">IIBBBBB", *header)), (b"IDAT", zlib.compress(pixels)), (b"IEND", b"")]
+    return b"\x89PNG\r\n\x1a\n" + b"".join(png_chunk(*chunk) for chunk in chunks)
+
+
+def png16(picture: Image.Image, colour_type: int) -> bytes:
+    return png((56, 40, 16, colour_type, 0, 0, 0), (np.asarray(picture).astype(np.uint16) * 257).astype(">u2"))
+
+
+def exif(orientation: int) -> Image.Exif:
+    tags = Image.Exif()
+    tags[0x010F], tags[0x0112] = "a camera", orientation
+    return tags
+
+
+ROTATIONS = {  # what a camera stores, by its EXIF orientation: the scene as seen from its row 0 and column 0
+    2: SCENE[:, ::-1],
+    3: SCENE[::-1, ::-1],
+    4: SCENE[::-1],
+    5: SCENE.swapaxes(0, 1),
+    6: np.rot90(SCENE),
+    7: np.rot90(SCENE, 2).swapaxes(0, 1),
+    8: np.rot90(SCENE, -1),
+}
+TURNED_JPEG = save(Image.fromarray(ROTATIONS[6]), "JPEG", quality=95, exif=exif(6))
+LATE_EXIF = png_chunk(b"eXIf", exif(6).tobytes().removeprefix(b"Exif\0\0"))
+
+PLAIN = {  # need no conversion
+    "JPEG": save(RGB, "JPEG", quality=95),
+    "JPEG progressive": save(RGB, "JPEG", quality=95, progressive=True),
+    "JPEG upright": save(RGB, "JPEG", quality=95, exif=exif(1)),
+    "JPEG with damaged EXIF": save(RGB, "JPEG", quality=95, exif=exif(6)).replace(b"Exif\0\0MM", b"Exif\0\0XX"),
+    "PNG": save(RGB, "PNG"),
+    "PNG upright": save(RGB, "PNG", exif=exif(1)),
+}
+LOSSY = 3.0  # mean difference of 255
+ODD = {  # name: file, what it shows, mean difference
+    **{f"JPEG orientation {o}": (save(Image.fromarray(p), "JPEG", quality=95, exif=exif(o)), SCENE, LOSSY) for o, p in ROTATIONS.items()},
+    **{f"PNG orientation {o}": (save(Image.fromarray(p), "PNG", exif=exif(o)), SCENE, 0) for o, p in ROTATIONS.items()},
+    "JPEG orientation beside damaged EXIF": (TURNED_JPEG.replace(b"\x01\x0f\0\x02\0\0\0", b"\x01\x0f\0\x02\0\0\x7f"), SCENE, LOSSY),
+    "PNG orientation after the pixels": (save(Image.fromarray(ROTATIONS[6]), "PNG")[:-12] + LATE_EXIF + png_chunk(b"IEND", b""), SCENE, 0),
+    "WebP orientation": (save(Image.fromarray(ROTATIONS[6]), "WEBP", lossless=True, exif=exif(6)), SCENE, 0),
+    "TIFF orientation": (save(Image.fromarray(ROTATIONS[6]), "TIFF", exif=exif(6)), SCENE, 0),
+    "JPEG grey": (save(GREY, "JPEG", quality=95), GREY_RGB, LOSSY),
+    "JPEG CMYK": (save(RGB.convert("CMYK"), "JPEG", quality=95), SCENE, LOSSY),
+    "JPEG of two frames": (save(RGB, "MPO", quality=95, save_all=True, append_images=[OTHER.copy()]), SCENE, LOSSY),
+    "PNG black and white": (save(RGB.convert("1"), "PNG"), np.asarray(RGB.convert("1").convert("RGB")), 0),
+    "PNG grey": (save(GREY, "PNG"), GREY_RGB, 0),
+    "PNG grey 16 bit": (png16(GREY, 0), GREY_RGB, 0),
+    "PNG grey 16 bit and alpha": (png16(RGBA.convert("LA"), 4), 255 + (GREY_RGB - 255.0) * ALPHA[..., None] / 255, 0.5),
+    "PNG 16 bit": (png16(RGB, 2), SCENE, 0),
+    "PNG 16 bit and alpha": (png16(RGBA, 6), OVER_WHITE, 0.5),
+    "PNG palette": (save(FLAT, "PNG"), FLAT_RGB, 0),
+    "PNG palette with a transparent colour": (save(FLAT, "PNG", transparency=FLAT.getpixel((0, 0))), KEYED, 0),
+    "PNG with a transparent colour": (save(FLAT.convert("RGB"), "PNG", transparency=tuple(map(int, KEY))), KEYED, 0),
+    "PNG alpha": (save(RGBA, "PNG"), OVER_WHITE, 0.5),
+    "PNG grey and alpha": (save(RGBA.convert("LA"), "PNG"), 255 + (GREY_RGB - 255.0) * ALPHA[..., None] / 255, 0.5),
+    "PNG animated": (save(RGB, "PNG", save_all=True, append_images=[OTHER]), SCENE, 0),
+    "BMP": (save(RGB, "BMP"), SCENE, 0),
+    "BMP palette": (save(FLAT, "BMP"), FLAT_RGB, 0),
+    "GIF": (save(FLAT, "GIF"), FLAT_RGB, 0),
+    "GIF animated": (save(FLAT, "GIF", save_all=True, append_images=[OTHER.quantize(16)]), FLAT_RGB, 0),
+    "WebP": (save(RGB, "WEBP", quality=95), SCENE, LOSSY),
+    "WebP alpha": (save(RGBA, "WEBP", lossless=True, exact=True), OVER_WHITE, 0.5),
+    "WebP animated": (save(RGB, "WEBP", lossless=True, save_all=True, append_images=[OTHER]), SCENE, 0),
+    "TIFF": (save(RGB, "TIFF"), SCENE, 0),
+    "TIFF compressed": (save(RGB, "TIFF", compression="tiff_lzw"), SCENE, 0),
+    "TIFF CMYK": (save(RGB.convert("CMYK"), "TIFF"), SCENE, 0),
+    "TIFF alpha": (save(RGBA, "TIFF"), OVER_WHITE, 0.5),
+    "TIFF of two pages": (save(RGB, "TIFF", save_all=True, append_images=[OTHER]), SCENE, 0),
+    "TIFF grey 16 bit": (save(Image.fromarray(np.asarray(GREY).astype(np.uint16) * 257), "TIFF"), GREY_RGB, 0),
+    "TIFF grey 32 bit": (save(Image.fromarray(np.asarray(GREY).astype(np.int32) * (257 * 32768)), "TIFF"), GREY_RGB // 2, 0.5),
+    "TIFF float": (save(Image.fromarray(np.float32(np.asarray(GREY) / 255)), "TIFF"), GREY_RGB, 0),
+    "TIFF float 0 … 255": (save(Image.fromarray(np.float32(GREY)), "TIFF"), GREY_RGB, 0),
+}
+NOISE = save(Image.fromarray(np.random.default_rng(0).integers(0, 256, (40, 56, 3), np.uint8)), "PNG")
+DAMAGED = {
+    "text": b"I am a picture.",
+    "nothing": b"",
+    "cut JPEG": PLAIN["JPEG"][: len(PLAIN["JPEG"]) // 2],
+    "JPEG cut in its header": PLAIN["JPEG"][:30],
+    "cut PNG": NOISE[: len(NOISE) // 2],
+    "PNG with a wrong checksum": NOISE[:200] + bytes([NOISE[200] ^ 1]) + NOISE[201:],
+    "PNG of broken chunks": NOISE[:33] + png_chunk(b"IDAT", NOISE[41:1000]) + png_chunk(b"\0\0\0\0", b""),
+    "cut WebP": ODD["WebP"][0][:200],
+    "cut GIF": ODD["GIF"][0][:100],
+    "bomb": png((20_000, 20_000, 8, 2, 0, 0, 0), np.zeros((1, 3), np.uint8)),
+    "picture without pixels": png((0, 40, 8, 2, 0, 0, 0), np.zeros((40, 0), np.uint8)),
+}
+
+
+def difference(a: np.ndarray, b: np.ndarray) -> float:
+    assert a.shape == b.shape
+    return np.abs(a - b.astype(float)).mean()
+
+
+@pytest.mark.parametrize("name", ODD)
+def test_odd_pictures_are_read_as_upright_rgb_and_need_conversion(name):
+    data, expected, tolerance = ODD[name]
+    picture = images.decode(data)
+    assert picture.dtype == np.uint8
+    assert difference(picture, expected) <= tolerance
+    assert not images.is_plain(data)
+
+
+@pytest.mark.parametrize("name", PLAIN)
+def test_plain_pictures_need_no_conversion(name):
+    assert images.is_plain(PLAIN[name])
+    assert difference(images.decode(PLAIN[name]), SCENE) <= (LOSSY if "JPEG" in name else 0)
+
+
+@pytest.mark.parametrize("name", DAMAGED)
+def test_damaged_pictures_are_refused(name):
+    with pytest.raises(images.PictureError):
+        images.decode(DAMAGED[name])
+
+
+@pytest.mark.parametrize("name", [*PLAIN, *ODD])
+def test_no_damage_raises_anything_else(name):
+    """Every byte of the header inverted, and cut anywhere."""
+    data = PLAIN[name] if name in PLAIN else ODD[name][0]
+    cuts = [data[:n] for n in range(0, len(data), max(len(data) // 10, 1))]
+    flips = [data[:i] + bytes([data[i] ^ 0xFF]) + data[i + 1 :] for i in range(0, 120, 7)]
+    for damaged in cuts + flips:
+        for look in (images.is_plain, images.decode):
+            try:
+                look(damaged)
+            except images.PictureError as e:
+                assert str(e) not in ("", "None")
+
+
+def test_a_bomb_is_refused_by_its_header_with_its_size():
+    with pytest.raises(images.PictureError, match="20000×20000 is more than 100 megapixels"):
+        images.is_plain(DAMAGED["bomb"])
+
+
+def test_the_limit_is_ours_and_not_pillows(monkeypatch):
+    monkeypatch.setattr(images, "MAX_PIXELS", 40 * 56)
+    assert images.decode(PLAIN["PNG"]).shape == SCENE.shape
+    monkeypatch.setattr(images, "MAX_PIXELS", 40 * 56 - 1)
+    with pytest.raises(images.PictureError):
+        images.decode(PLAIN["PNG"])
+
+
+# --- files
+
+
+@pytest.mark.parametrize("what", ["damaged", "missing", "folder"])
+def test_read_names_the_file(tmp_path, what):
+    file = tmp_path / "apple.png"
+    if what == "damaged":
+        file.write_bytes(DAMAGED["text"])
+    if what == "folder":
+        file.mkdir()
+    with pytest.raises(images.PictureError, match=f"^{file}: .*[a-z]"):
+        images.read(file)
+
+
+def test_find_returns_every_picture_below_a_folder_in_order(tmp_path):
+    names = ["B.PNG", "a.jpg", "a/x.Jpeg", "a/y/z.tiff", "b.gif", "c.tif", "d.bmp", "e.webp"]
+    others = [".hidden.png", ".hidden/a.png", "a/.hidden/b.png", "notes.txt", "png", "f.png.part", "g.npy"]
+    for name in names + others:
+        file = tmp_path / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.touch()
+    (tmp_path / "folder.png").mkdir()
+    assert [f.relative_to(tmp_path).as_posix() for f in images.find(tmp_path)] == names
+
+
+def test_find_follows_links_but_not_in_circles(tmp_path):
+    for folder in ("pictures/a", "elsewhere"):
+        (tmp_path / folder).mkdir(parents=True)
+        (tmp_path / folder / "1.png").touch()
+    (tmp_path / "pictures" / "link").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "pictures" / "a" / "up").symlink_to("..")
+    assert [f.relative_to(tmp_path / "pictures").as_posix() for f in images.find(tmp_path / "pictures")] == ["a/1.png", "link/1.png"]
+
+
+@pytest.mark.parametrize("make, words", [(Path.touch, "no such folder"), (Path.mkdir, "no picture"), (lambda path: None, "no such folder")])
+def test_find_refuses_what_holds_no_picture(tmp_path, make, words):
+    make(tmp_path / "pictures")
+    with pytest.raises(InputError, match=f"{tmp_path / 'pictures'}: {words}"):
+        images.find(tmp_path / "pictures")
+
+
+@pytest.mark.parametrize("name, format", [("a.png", "PNG"), ("new/b.jpg", "JPEG"), ("new/folders/c.JPEG", "JPEG")])
+def test_write_goes_by_the_suffix_and_makes_folders(tmp_path, name, format):
+    images.write(tmp_path / name, SCENE)
+    assert list(snapshot(tmp_path)) == [name]
+    with Image.open(tmp_path / name) as picture:
+        assert picture.format == format
+        if format == "JPEG":
+            assert picture.quantization == Image.open(io.BytesIO(save(RGB, "JPEG", quality=95))).quantization
+    assert difference(images.read(tmp_path / name), SCENE) <= (0 if format == "PNG" else LOSSY)
+
+
+def test_a_failed_write_leaves_what_was_there(tmp_path):
+    images.write(tmp_path / "a.png", SCENE)
+    before = snapshot(tmp_path)
+    for name in ("a.png", "new/b.png"):
+        with pytest.raises(TypeError):
+            images.write(tmp_path / name, SCENE.astype(np.float64))
+    assert snapshot(tmp_path) == before and not (tmp_path / "new").exists()
+
+
+def test_encode_png_loses_nothing():
+    assert np.array_equal(images.decode(images.encode_png(SCENE)), SCENE)
+
+
+# --- sizes and the contact sheet
+
+
+def test_resize_is_antialiased_and_leaves_equal_sizes_alone():
+    stripes = np.zeros((32, 32, 3), np.uint8)
+    stripes[:, ::2] = 255
+    assert np.abs(images.resize(stripes, 8, 8)[:, 1:-1] - 127.5).max() < 8  # without antialiasing each pixel is black or white
+    assert images.resize(stripes, 32, 32) is stripes
+    assert images.resize(stripes, 5, 9).shape == (5, 9, 3)
+
+
+@pytest.mark.parametrize(
+    "shape, size, expected",
+    [((40, 60), 20, (20, 30)), ((60, 40), 20, (30, 20)), ((40, 60), 80, (80, 120)), ((7, 7), 7, (7, 7)), ((1, 9), 8, (8, 72))],
+)
+def test_resize_short_side_keeps_the_aspect(shape, size, expected):
+    assert images.resize_short_side(draw(0, *shape), size).shape == (*expected, 3)
+
+
+def test_contact_sheet_shows_every_picture_in_its_row():
+    colours = [[(255, 0, 0), (0, 255, 0)], [(0, 0, 255)]]
+    rows = [(label, [np.full((9, 9, 3), c, np.uint8) for c in row]) for label, row in zip(("first", "second row"), colours, strict=True)]
+    sheet = images.contact_sheet(rows, side=20, gap=4)
+    height, width, _ = sheet.shape
+    assert height == 2 * 24 + 4
+    left = width - 2 * 24
+    assert tuple(sheet[14, left + 10]) == (255, 0, 0) and tuple(sheet[14, left + 42]) == (0, 255, 0)
+    assert tuple(sheet[38, left + 10]) == (0, 0, 255) and tuple(sheet[38, left + 34]) == (255, 255, 255)
+    assert sheet[:24, :left].min() < 128 and sheet[28:, :left].min() < 128  # labels
+    assert sheet[:4].min() == 255

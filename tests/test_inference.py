@@ -1,0 +1,215 @@
+"""Pictures in, translated pictures out, and nothing lost on the way."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from conftest import draw, snapshot
+from PIL import Image
+from test_images import DAMAGED, ODD, PLAIN, difference, save
+
+import images
+import inference
+import translator
+
+ROOT = Path(__file__).parent.parent
+
+
+@pytest.fixture(scope="module")
+def expected(model_file):
+    """The model as a function of one picture."""
+    model = translator.load(model_file)
+    return lambda picture: model(picture[np.newaxis])[0]
+
+
+@pytest.fixture
+def infer(call, model_file, tmp_path, monkeypatch):
+    """`infer(input, output, flag, …)` runs the command in `tmp_path`."""
+    monkeypatch.chdir(tmp_path)
+    return lambda source, output, *flags: call(inference.main, "--model", model_file, "--input", source, "--output", output, *flags)
+
+
+def put(folder: Path, *names: str) -> list[np.ndarray]:
+    """Writes a picture for each name, and returns them."""
+    pictures = [draw(seed, 32, 48) for seed, _ in enumerate(names)]
+    for name, picture in zip(names, pictures, strict=True):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(images.encode_png(picture))  # by content, whatever the suffix
+    return pictures
+
+
+@pytest.mark.parametrize("name, format", [("out.png", "PNG"), ("new/out.jpg", "JPEG"), ("out.JPEG", "JPEG")])
+def test_a_picture_becomes_a_picture(infer, tmp_path, expected, name, format):
+    (picture,) = put(tmp_path, "a.png")
+    outcome = infer("a.png", name)
+    assert (outcome.status, outcome.err) == (0, "")
+    assert set(snapshot(tmp_path)) == {"a.png", name}
+    assert (tmp_path / name).read_bytes() == save(Image.fromarray(expected(picture)), format, quality=95)
+
+
+@pytest.mark.parametrize(
+    "height, width, flags, shape",
+    [
+        (32, 48, [], (32, 48)),
+        (64, 72, [], (32, 36)),
+        (20, 16, [], (40, 32)),
+        (1, 1, [], (32, 32)),
+        (64, 72, ["--image_size", 24], (24, 24)),
+        (9, 9, ["--image_size", 50], (50, 50)),
+    ],
+)
+def test_sizes(infer, tmp_path, expected, height, width, flags, shape):
+    picture = draw(0, height, width)
+    images.write(tmp_path / "a.png", picture)
+    infer("a.png", "b.png", *flags)
+    translated = images.read(tmp_path / "b.png")
+    assert translated.shape == (*shape, 3)
+    assert np.array_equal(translated, expected(images.resize(picture, *shape)))
+
+
+def test_a_folder_becomes_a_folder(infer, tmp_path, expected):
+    names = ["a.png", "b.jpg", "sub/a.bmp", "sub/deep/C.TIFF", "v1.2.webp"]
+    pictures = put(tmp_path / "in", *names)
+    outcome = infer("in", "new/out")
+    assert (outcome.status, outcome.err) == (0, "")
+    assert "new/out: 5 of 5 translated" in outcome.out
+    out = tmp_path / "new" / "out"
+    assert set(snapshot(out)) == {"a.png", "b.png", "sub/a.png", "sub/deep/C.png", "v1.2.png"}
+    for name, picture in zip(names, pictures, strict=True):
+        assert np.array_equal(images.read((out / name).with_suffix(".png")), expected(picture)), name
+
+
+def test_format_is_that_of_a_folders_pictures(infer, tmp_path):
+    put(tmp_path / "in", "a.png", "sub/b.jpg")
+    infer("in", "out", "--format", "jpg")
+    assert set(snapshot(tmp_path / "out")) == {"a.jpg", "sub/b.jpg"}
+    assert Image.open(tmp_path / "out" / "a.jpg").format == "JPEG"
+
+
+def test_a_picture_can_go_into_a_folder(infer, tmp_path):
+    put(tmp_path, "a.bmp")
+    (tmp_path / "out").mkdir()
+    assert infer("a.bmp", "out").status == 0
+    assert set(snapshot(tmp_path / "out")) == {"a.png"}
+
+
+@pytest.mark.parametrize("name", ["JPEG orientation 6", "PNG alpha", "PNG grey 16 bit"])
+def test_odd_pictures_are_translated_as_people_see_them(infer, tmp_path, expected, name):
+    data, scene, tolerance = ODD[name]
+    (tmp_path / "a.png").write_bytes(data)
+    infer("a.png", "b.png", "--image_size", 40)
+    assert difference(images.read(tmp_path / "b.png"), expected(images.resize(np.uint8(np.rint(scene)), 40, 40))) <= 1 + 3 * tolerance
+
+
+def test_the_rest_of_a_folder_is_done_if_some_cannot_be_read(infer, tmp_path, expected):
+    names = [f"{i:02}.png" for i in range(20)]  # more than are read ahead
+    pictures = put(tmp_path / "in", *names)
+    for name, data in DAMAGED.items():
+        (tmp_path / "in" / f"{name}.jpg").write_bytes(data)
+    (tmp_path / "in" / "link.png").symlink_to("nowhere")
+    outcome = infer("in", "out")
+    assert outcome.status == 1
+    wrong = sorted([*(f"in/{name}.jpg" for name in DAMAGED), "in/link.png"])
+    assert [line.split(": ")[:2] for line in outcome.err.splitlines()] == [["left out", name] for name in wrong]
+    assert f"20 of {20 + len(wrong)} translated" in outcome.out
+    assert set(snapshot(tmp_path / "out")) == set(names)
+    assert all(np.array_equal(images.read(tmp_path / "out" / n), expected(p)) for n, p in zip(names, pictures, strict=True))
+
+
+@pytest.mark.parametrize("gpus, details, name", [([], {}, "CPU"), (["GPU:0"], {"device_name": "A card"}, "A card"), (["GPU:0"], {}, "GPU")])
+def test_it_says_on_which_device_it_ran(infer, tmp_path, monkeypatch, gpus, details, name):
+    put(tmp_path, "a.png")
+    monkeypatch.setattr(tf.config, "list_physical_devices", lambda kind: gpus)
+    monkeypatch.setattr(tf.config.experimental, "get_device_details", lambda gpu: details)
+    assert f"1 of 1 translated on {name} in " in infer("a.png", "b.png").out
+
+
+def test_pictures_that_exist_are_replaced_only_on_demand(infer, tmp_path, expected):
+    (picture,) = put(tmp_path / "in", "a.png")
+    put(tmp_path / "in", "b.png", "c.png")
+    put(tmp_path / "out", "b.png", "c.png", "other.png")
+    before = snapshot(tmp_path)
+    infer("in", "out").assert_refused("--output out/b.png and 1 more", "--overwrite")
+    infer("in/a.png", "out/b.png").assert_refused("--output out/b.png:", "--overwrite")
+    assert snapshot(tmp_path) == before
+    assert infer("in", "out", "--overwrite").status == 0
+    assert np.array_equal(images.read(tmp_path / "out" / "a.png"), expected(picture))
+    after = snapshot(tmp_path)
+    assert {name for name in before if after[name] != before[name]} == {"out/b.png", "out/c.png"}
+
+
+@pytest.fixture
+def wrong_things(tmp_path) -> Path:
+    put(tmp_path, "a.png", "in/a.png", "twins/a.png", "twins/a.jpg", "many/1.bmp", "many/1.gif", "many/2.png", "many/2.tif", "many/3.png")
+    (tmp_path / "cut.jpg").write_bytes(DAMAGED["cut JPEG"])
+    (tmp_path / "notes.txt").write_text("notes")
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "damaged.pb").mkdir()
+    (tmp_path / "damaged.pb" / "saved_model.pb").write_bytes(b"damaged")
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    "source, output, flags, words",
+    [
+        ("nowhere.png", "new/b.png", [], ["--input nowhere.png", "no such picture or folder"]),
+        ("empty", "new", [], ["empty: no picture"]),
+        ("cut.jpg", "new/b.png", [], ["cut.jpg: damaged picture"]),
+        ("notes.txt", "new/b.png", [], ["notes.txt: not a picture"]),
+        ("a.png", "new/b.webp", [], ["--output new/b.webp", ".png .jpg .jpeg"]),
+        ("a.png", "new/b", [], ["--output new/b", ".png .jpg .jpeg"]),
+        ("in", "notes.txt", [], ["--output notes.txt", "is a file", "name a folder"]),
+        ("twins", "new", [], ["--input twins", "new/a.png; rename them"]),
+        ("many", "new", [], ["--input many", "new/1.png and 1 more; rename them"]),
+        ("a.png", "new/b.png", ["--image_size", "7"], ["--image_size", "7", "at least 8"]),
+        ("a.png", "new/b.png", ["--image_size", "large"], ["--image_size", "large"]),
+        ("in", "new", ["--format", "gif"], ["--format", "gif", "png", "jpg"]),
+        ("in", "new", ["--over"], ["--over"]),
+        ("in", "new", ["--model", "nowhere.pb"], ["nowhere.pb: no such model", "export_graph.py"]),
+        ("in", "new", ["--model", "a.png"], ["a.png: no model (a file", "export_graph.py"]),
+        ("in", "new", ["--model", "in"], ["in: no model (a folder without saved_model.pb)", "export_graph.py"]),
+        ("in", "new", ["--model", "damaged.pb"], ["damaged.pb: damaged model"]),
+    ],
+)
+def test_wrong_input_is_refused_and_leaves_nothing(infer, wrong_things, source, output, flags, words):
+    before, entries = snapshot(wrong_things), set(wrong_things.rglob("*"))
+    outcome = infer(source, output, *flags)
+    outcome.assert_refused(*words)
+    assert outcome.out == "" and snapshot(wrong_things) == before and set(wrong_things.rglob("*")) == entries
+
+
+@pytest.mark.parametrize("missing", ["--model", "--input", "--output"])
+def test_all_three_are_needed(call, missing):
+    given = [x for flag in ("--model", "--input", "--output") if flag != missing for x in (flag, "a")]
+    call(inference.main, *given).assert_refused(missing)
+
+
+def test_a_full_disk_stops_the_command_and_leaves_no_half_picture(infer, tmp_path, monkeypatch):
+    put(tmp_path / "in", "a.png", "b.png", "c.png")
+    real = Image.Image.save
+
+    def fail(picture, file, *args, **options):
+        real(picture, file, *args, **options)
+        if "b.png" in str(file):
+            raise OSError(28, "No space left on device", str(file))
+
+    monkeypatch.setattr(Image.Image, "save", fail)
+    outcome = infer("in", "out")
+    assert (outcome.status, outcome.err.count("\n")) == (1, 1)
+    assert outcome.err.endswith("out/b.png: No space left on device\n")
+    assert set(snapshot(tmp_path / "out")) <= {"a.png", "c.png"}
+
+
+def test_the_real_command_says_only_what_matters(tmp_path, model_file):
+    """In its own process, where libraries can say what they like about a picture with odd metadata."""
+    put(tmp_path / "in", "a.png")
+    (tmp_path / "in" / "b.jpg").write_bytes(ODD["JPEG orientation beside damaged EXIF"][0])
+    (tmp_path / "in" / "c.jpg").write_bytes(PLAIN["JPEG with damaged EXIF"])
+    command = [sys.executable, "inference.py", "--model", model_file, "--input", tmp_path / "in", "--output", tmp_path / "out"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, env={**os.environ, "CUDA_VISIBLE_DEVICES": ""})
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith(f"{tmp_path / 'out'}: 3 of 3 translated on CPU in ") and done.stdout.count("\n") == 1

@@ -1,0 +1,202 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from conftest import draw, write_records
+
+import images
+import reader
+from cli import InputError
+from reader import Reader, to_record
+
+SIZES = [(40, 40), (40, 60), (70, 44), (36, 36), (90, 41)]
+
+
+@pytest.fixture(scope="module")
+def records(tmp_path_factory) -> Path:
+    return write_records(tmp_path_factory.mktemp("records") / "x.tfrecords", [draw(i, *size) for i, size in enumerate(SIZES)])
+
+
+@pytest.fixture(scope="module")
+def plain(tmp_path_factory) -> Path:
+    """Seven plain pictures, told apart by their grey: record i is 30·i."""
+    pictures = [np.full((32, 32, 3), 30 * i, np.uint8) for i in range(7)]
+    return write_records(tmp_path_factory.mktemp("plain") / "y.tfrecords", pictures)
+
+
+def take(dataset: tf.data.Dataset, n: int) -> np.ndarray:
+    return np.concatenate(list(dataset.take(n).as_numpy_iterator()))
+
+
+def order(reader: Reader, first_step: int, steps: int) -> list[int]:
+    """The numbers of the records of `plain` that the rows of these steps get."""
+    rows = take(reader.feed(first_step), steps)
+    return [round((row[0, 0, 0] + 1) * 127.5 / 30) for row in rows]
+
+
+def test_a_record_holds_the_original_projects_features():
+    example = tf.train.Example.FromString(to_record("a/ü.png", b"data"))
+    features = {k: v.bytes_list.value[0] for k, v in example.features.feature.items()}
+    assert features == {"image/file_name": "a/ü.png".encode(), "image/encoded_image": b"data"}
+
+
+def test_training_batches_are_crops_in_the_right_range(records):
+    x = take(Reader(records, image_size=32, batch_size=3).feed(), 4)
+    assert x.shape == (12, 32, 32, 3)
+    assert x.dtype == np.float32
+    assert -1 <= x.min() < -0.8
+    assert 0.8 < x.max() <= 1
+
+
+def test_every_epoch_is_its_own_permutation(plain):
+    reader = Reader(plain, 32)
+    epochs = [order(reader, 7 * epoch, 7) for epoch in range(4)]
+    assert all(sorted(epoch) == list(range(7)) for epoch in epochs)
+    assert len({tuple(epoch) for epoch in epochs}) > 1
+
+
+def test_any_step_can_be_the_first(records):
+    reader = Reader(records, 32, batch_size=2)
+    whole = take(reader.feed(), 12)
+    assert np.array_equal(take(reader.feed(first_step=5), 3), whole[10:16])
+
+
+def test_a_far_step_needs_no_reading_through(plain):
+    assert sorted(order(Reader(plain, 32), 7 * 10**15, 7)) == list(range(7))
+
+
+def test_the_batch_size_does_not_change_the_stream(records):
+    one, three = Reader(records, 32, batch_size=1), Reader(records, 32, batch_size=3)
+    assert np.array_equal(take(one.feed(), 9), take(three.feed(), 3))
+
+
+def test_seed_and_name_change_the_stream(plain):
+    streams = [order(Reader(plain, 32, seed=seed, name=name), 0, 21) for seed, name in ((0, "X"), (1, "X"), (0, "Y"))]
+    assert len({tuple(stream) for stream in streams}) == 3
+    assert order(Reader(plain, 32, seed=0, name="X"), 0, 21) == streams[0]
+
+
+def test_crops_and_flips_vary_and_come_from_the_resized_picture(tmp_path):
+    """Each column of the picture has its own grey, so that a row of a crop tells its place and whether it is flipped."""
+    ramp = np.tile(np.arange(40, dtype=np.uint8)[None, :, None] * 5, (40, 1, 3))
+    rows = take(Reader(write_records(tmp_path / "r", [ramp]), image_size=32, load_size=40).feed(), 60)
+    first, last = ((rows[:, 0, i, 0] + 1) * 127.5 / 5 for i in (0, -1))
+    assert np.allclose(np.abs(first - last), 31, atol=1e-3)
+    assert set(np.sign(last - first)) == {-1, 1}
+    assert set(np.rint(np.minimum(first, last)).astype(int)) == set(range(9))
+
+
+def test_the_aspect_is_kept(tmp_path):
+    """A disc stays one: in every crop its width is its height."""
+    y, x = np.mgrid[0:60, 0:90]
+    disc = np.uint8(255 * ((y - 30) ** 2 + (x - 45) ** 2 < 15**2))[..., None].repeat(3, -1)
+    for row in take(Reader(write_records(tmp_path / "r", [disc]), image_size=64, load_size=64, training=False).feed(), 1):
+        inside = row[..., 0] > 0
+        assert inside.any(0).sum() == inside.any(1).sum() == 31  # 29 pixels across, enlarged by 64/60
+
+
+def test_evaluation_gives_every_picture_once_in_order_without_chance(records, plain):
+    reader = Reader(plain, 32, batch_size=3, training=False)
+    batches = list(reader.feed().as_numpy_iterator())
+    assert [len(b) for b in batches] == [3, 3, 1]
+    assert [round((x[0, 0, 0] + 1) * 127.5 / 30) for b in batches for x in b] == list(range(7))
+    centre = next(iter(Reader(records, 40, training=False).feed().skip(1)))[0]
+    assert np.allclose(centre, draw(1, *SIZES[1])[:, 10:50] / 127.5 - 1, atol=1e-6)
+
+
+def test_resizing_is_antialiased_and_its_overshoot_is_clipped(tmp_path):
+    stripes = np.tile(np.uint8([0, 255])[None, :, None], (128, 64, 3))
+    x = take(Reader(write_records(tmp_path / "r", [stripes]), image_size=32, load_size=32).feed(), 1)[0]
+    assert np.abs(x[2:-2, 2:-2]).max() < 0.05  # the mean of black and white, not one of them
+    edge = np.repeat(np.uint8([0, 255]), 24)[None, :, None] * np.ones((48, 1, 3), np.uint8)
+    x = take(Reader(write_records(tmp_path / "e", [edge]), image_size=64, load_size=64).feed(), 1)
+    assert (x.min(), x.max()) == (-1, 1)
+
+
+@pytest.mark.parametrize(("image_size", "load_size"), [(256, 286), (128, 143), (32, 36)])
+def test_load_size_defaults_to_the_papers_share(records, image_size, load_size):
+    assert Reader(records, image_size).load_size == load_size
+
+
+def test_a_jpeg_is_read_as_well(tmp_path):
+    file = tmp_path / "a.jpg"
+    images.write(file, draw(0, 40, 40))
+    with tf.io.TFRecordWriter(str(tmp_path / "r")) as writer:
+        writer.write(to_record("a.jpg", file.read_bytes()))
+    x = take(Reader(tmp_path / "r", 40, training=False).feed(), 1)[0]
+    assert np.abs(x - (draw(0, 40, 40) / 127.5 - 1)).mean() < 0.05
+
+
+def test_offsets_are_where_records_start(records):
+    offsets = reader.record_offsets(str(records))
+    read = [bytes(r) for r in tf.data.TFRecordDataset(str(records)).as_numpy_iterator()]
+    data = records.read_bytes()
+    assert [data[o + 12 : o + 12 + len(r)] for o, r in zip(offsets, read, strict=True)] == read
+    assert len(Reader(records, 32)) == len(SIZES)
+
+
+def foreign_example() -> bytes:
+    feature = tf.train.Feature(bytes_list=tf.train.BytesList(value=[b"1"]))
+    return tf.train.Example(features=tf.train.Features(feature={"label": feature})).SerializeToString()
+
+
+def spoil(records: Path, file: Path, how: str) -> None:
+    data = bytearray(records.read_bytes())
+    offsets = reader.record_offsets(str(records))
+    if how == "empty":
+        data = b""
+    elif how == "cut in the data":
+        data = data[:-30]
+    elif how == "cut in a header":
+        data = data[: offsets[2] + 5]
+    elif how == "a later header":
+        data[offsets[2] + 9] ^= 1
+    elif how == "a later length":
+        data[offsets[2] + 6] ^= 1
+    elif how == "first picture":
+        data[40] ^= 1
+    elif how == "text":
+        data = b"This is a text of some length, and no TFRecord file at all.\n" * 4
+    elif how == "short text":
+        data = b"hi\n"
+    if how in ("other features", "no picture"):
+        record = foreign_example() if how == "other features" else to_record("a.png", b"no picture")
+        with tf.io.TFRecordWriter(str(file)) as writer:
+            writer.write(record)
+    else:
+        file.write_bytes(data)
+
+
+@pytest.mark.parametrize(
+    ("how", "words"),
+    [
+        ("empty", "empty"),
+        ("cut in the data", "cut off or damaged in record 4"),
+        ("cut in a header", "cut off or damaged in record 2"),
+        ("a later header", "damaged"),
+        ("a later length", "cut off or damaged in record 2"),
+        ("first picture", "damaged in record 0"),
+        ("text", "no TFRecord file"),
+        ("short text", "no TFRecord file"),
+        ("other features", "image/encoded_image"),
+        ("no picture", "no picture"),
+    ],
+)
+def test_a_file_that_cannot_be_trained_on_is_refused_at_the_door(records, tmp_path, how, words):
+    file = tmp_path / "spoilt.tfrecords"
+    spoil(records, file, how)
+    with pytest.raises(InputError, match=words) as e:
+        Reader(file, 32)
+    assert str(file) in str(e.value)
+    assert "\n" not in str(e.value)
+
+
+@pytest.mark.parametrize("name", ["missing.tfrecords", ""])
+def test_a_missing_file_or_a_folder_is_refused(tmp_path, name):
+    with pytest.raises(InputError, match="no such file"):
+        Reader(tmp_path / name, 32)
+
+
+def test_checksums_are_crc32c():
+    assert reader._crc32c(np.frombuffer(b"123456789", np.uint8)[None])[0] == 0xE3069283  # the check value of its definition

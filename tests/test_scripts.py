@@ -1,0 +1,88 @@
+"""The shell scripts, in a copy of the project, with the Python that runs the tests."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from conftest import TINY_RUN, draw
+
+import images
+
+PROJECT = Path(__file__).parent.parent
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("project")
+    for file in PROJECT.glob("*.py"):
+        shutil.copy(file, folder)
+    shutil.copytree(PROJECT / "scripts", folder / "scripts")
+    for i in range(2):
+        images.write(folder / f"data/red2blue/trainA/{i}.png", draw(i))
+        images.write(folder / f"data/red2blue/trainB/{i}.png", draw(5 + i))
+    return folder
+
+
+def bash(project: Path, *command: object, **environment: str) -> subprocess.CompletedProcess:
+    environment = {**os.environ, "VENV": sys.prefix, **environment}
+    return subprocess.run(["bash", *map(str, command)], cwd=project.parent, env=environment, capture_output=True, text=True)
+
+
+def test_the_scripts_go_the_whole_way_and_work_a_second_time(project):
+    pictures, out = project / "data/red2blue/trainA", project / "out"
+    model = project / "pretrained/red2blue.pb"
+    commands = [
+        ("build.sh", "red2blue", "--max_size", 40),
+        ("train.sh", "red2blue", *TINY_RUN),
+        ("export.sh", "red2blue", "--ema"),
+        ("infer.sh", "red2blue", pictures, out, "--overwrite"),
+    ]
+    for command, *flags in commands:
+        for _ in range(2 if command != "infer.sh" else 1):
+            done = bash(project, project / "scripts" / command, *flags)
+            assert done.returncode == 0, done.stderr
+    assert sorted(f.name for f in (project / "data/tfrecords/red2blue").iterdir()) == ["blue.tfrecords", "red.tfrecords"]
+    assert (project / "checkpoints/red2blue/model.ckpt-6.index").exists()
+    assert (model / "saved_model.pb").exists()
+    assert (project / "pretrained/blue2red.pb/saved_model.pb").exists()
+    assert sorted(f.name for f in out.iterdir()) == ["0.png", "1.png"]
+
+
+@pytest.mark.parametrize("script", ["build.sh", "train.sh", "export.sh", "infer.sh"])
+@pytest.mark.parametrize("arguments", [[], ["../x"], ["--ngf"]])
+def test_without_a_name_a_script_says_how_it_is_called(project, script, arguments):
+    done = bash(project, project / "scripts" / script, *arguments)
+    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1)
+    assert f"{script} NAME" in done.stderr
+
+
+def test_setup_takes_what_is_installed_as_it_is(project, tmp_path):
+    """No pip is called when every requirements file has its copy in the environment; one that changed is installed again."""
+    for file in PROJECT.glob("requirements*.txt"):
+        shutil.copy(file, project)
+    venv = tmp_path / "venv"
+    (venv / "bin").mkdir(parents=True)
+    (venv / "bin/python").write_text(f'#!/bin/sh\necho "$@" >> {tmp_path}/calls\n')
+    (venv / "bin/python").chmod(0o755)
+
+    def calls(*arguments: str) -> str:
+        (tmp_path / "calls").unlink(missing_ok=True)
+        assert bash(project, project / "scripts/setup.sh", *arguments, VENV=str(venv)).returncode == 0
+        return (tmp_path / "calls").read_text() if (tmp_path / "calls").exists() else ""
+
+    assert "-r requirements.txt" in calls()
+    assert calls() == ""
+    assert "-rrequirements-dev.txt" in calls("dev")
+    assert calls("dev") == calls() == ""
+    (project / "requirements.txt").write_text("changed")
+    assert "-rrequirements.txt" in calls("dev")
+
+
+def test_setup_names_the_pythons_that_it_wants(project, tmp_path):
+    done = bash(project, project / "scripts/setup.sh", VENV=str(tmp_path / "venv"), PYTHON="no-such-python")
+    assert done.returncode == 2
+    assert "3.11, 3.12 or 3.13" in done.stderr
+    assert not (tmp_path / "venv").exists()

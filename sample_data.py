@@ -4,9 +4,12 @@ A scene (fruit, light, table, wall) can be drawn in either domain, so pictures o
 other's truth. All that shapes a picture shows in both domains: the truth can be told from the input alone.
 """
 
+import concurrent.futures
 import contextlib
 import itertools
+import multiprocessing
 import os
+import signal
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -24,7 +27,7 @@ SPLITS = ("trainA", "trainB", "test")  # both test folders hold the same scenes
 SUPERSAMPLING = 2
 LAMP, ROOM = np.float32([1.18, 1.1, 1.0]), np.float32([0.38, 0.42, 0.48])  # a warm light, and the cool one from all around
 PENUMBRA = 0.2  # the lamp's radius over its distance: how soft shadows are
-CONTRAST = 0.5  # of the patterns: tone in tone, so that the fruit stands out and is what there is to learn
+CONTRAST = 0.3  # of the patterns: tone in tone, so that the fruit stands out and is what there is to learn
 NOISE = np.random.default_rng(7).random((64, 64), dtype=np.float32)  # one for all fruit: none has a secret of its own
 
 FLOORS = ("boards", "boards", "gingham", "gingham", "tiles", "stripes", "plain")
@@ -32,7 +35,7 @@ WALLS = ("plain", "tiles", "bokeh", "bokeh", "stripes", "dots", "panels")
 REDS = ("#b03b3b", "#92363a", "#c15347", "#ce7154", "#9e4e36", "#cb989d")
 ORANGES = ("#ce8544", "#da9847", "#e1ad62", "#b2623b", "#d48961", "#ceab4b", "#8f6544", "#b5875a")
 GREENS = ("#859850", "#a7ae5f", "#c2be6e", "#6d8149")
-OTHERS = ("#dac6a4", "#e0d6c6", "#c2baae", "#92979b", "#6a8290", "#467679", "#96b3b6", "#575d7a", "#a88faa", "#5c5859")
+OTHERS = ("#dac6a4", "#e0d6c6", "#c2baae", "#e3c7a6", "#c2a283", "#6f4a37", "#5c5046")
 COLOURS = REDS + ORANGES + GREENS + OTHERS  # mostly those of the fruit: a global change of colour cannot translate
 
 
@@ -66,11 +69,11 @@ def scene(seed: int, split: str, index: int) -> Scene:
     rng = np.random.default_rng([seed, SPLITS.index(split), index])
     elevation = rng.uniform(0.4, 0.6)
     count = int(rng.choice([1, 2, 3], p=[0.3, 0.4, 0.3]))
-    low, high = {1: (0.66, 0.8), 2: (0.5, 0.59), 3: (0.4, 0.47)}[count]
+    low, high = {1: (0.78, 0.92), 2: (0.58, 0.67), 3: (0.46, 0.53)}[count]
     free = np.zeros(1, bool)
     while not free.any():  # many layouts at once, as most are too crowded
         radius = rng.uniform(low, high, (64, count))
-        x, y = rng.uniform(radius - 0.95, 0.95 - radius), rng.uniform(radius - 0.93, 0.74 - radius)
+        x, y = rng.uniform(radius - 1.05, 1.05 - radius), rng.uniform(radius - 1, 0.84 - radius)
         z = (radius - y * np.cos(elevation)) / np.sin(elevation)  # towards the viewer, of a fruit that lies on the table
         i, j = np.triu_indices(count, 1)
         seen, size = np.hypot(x[:, i] - x[:, j], y[:, i] - y[:, j]), radius[:, i] + radius[:, j]
@@ -377,6 +380,17 @@ def _placed(output: Path) -> Iterator[Path]:
             os.replace(folder, place)
 
 
+def _picture(job: tuple[str, int], seed: int, size: int) -> np.ndarray:
+    folder, index = job
+    return draw(scene(seed, folder if folder in SPLITS else "test", index), folder[-1], size)
+
+
+def _workers() -> concurrent.futures.Executor:
+    """Returns a process for each core: drawing is many small steps, in which threads wait for each other."""
+    context = multiprocessing.get_context("spawn")
+    return concurrent.futures.ProcessPoolExecutor(os.cpu_count(), context, signal.signal, (signal.SIGINT, signal.SIG_IGN))
+
+
 def main(argv: list[str] | None = None) -> None:
     parser = cli.Parser(__doc__)
     parser.add_argument("--output_dir", metavar="DIR", default="data/fruit", help=f"folder to hold {', '.join(FOLDERS)}")
@@ -394,14 +408,10 @@ def main(argv: list[str] | None = None) -> None:
 
     jobs = [(folder, i) for folder in FOLDERS for i in range(args.n_test if folder.startswith("test") else args.n_train)]
     progress = cli.Progress(len(jobs), "pictures")
-    with _placed(output) as new:
-
-        def write(job: tuple[str, int]) -> None:
-            folder, index = job
-            split = folder if folder in SPLITS else "test"
-            images.write(new / folder / f"{index:04d}.png", draw(scene(args.seed, split, index), folder[-1], args.size))
-
-        for done, _ in enumerate(cli.in_order(write, jobs), 1):
+    with _placed(output) as new, _workers() as pool:
+        pictures = pool.map(_picture, jobs, itertools.repeat(args.seed), itertools.repeat(args.size))
+        for done, ((folder, index), picture) in enumerate(zip(jobs, pictures, strict=True), 1):
+            images.write(new / folder / f"{index:04d}.png", picture)
             progress.update(done)
     progress.close()
     print(f"{args.output_dir}: {args.n_train} apples, {args.n_train} oranges, {args.n_test} test pairs, {args.size}×{args.size}")

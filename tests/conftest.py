@@ -60,6 +60,18 @@ def model_file(tmp_path_factory) -> Path:
     return path
 
 
+@pytest.fixture
+def float64():
+    """Layers compute in float64, for comparisons with closed forms; it also shows that nothing insists on float32."""
+    import keras
+
+    keras.config.set_floatx("float64")
+    keras.config.set_dtype_policy("float64")  # Keras keeps the policy that it first derived from floatx
+    yield
+    keras.config.set_floatx("float32")
+    keras.config.set_dtype_policy("float32")
+
+
 def draw(seed: int, height: int = 48, width: int = 48) -> np.ndarray:
     """A smooth random picture, uint8 (height, width, 3)."""
     rng = np.random.default_rng(seed)

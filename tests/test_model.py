@@ -14,13 +14,11 @@ TINY = {"image_size": 32, "ngf": 2, "ndf": 2, "n_res_blocks": 1, "pool_size": 2}
 
 
 @pytest.fixture(autouse=True)
-def float64():
-    keras.config.set_floatx("float64")
+def eager(float64):
     keras.utils.set_random_seed(0)
     tf.config.run_functions_eagerly(True)  # a trace takes longer than the few steps of a test
     yield
     tf.config.run_functions_eagerly(False)
-    keras.config.set_floatx("float32")
 
 
 def tiny(**settings) -> CycleGAN:

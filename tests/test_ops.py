@@ -5,13 +5,7 @@ import tensorflow as tf
 
 import ops
 
-
-@pytest.fixture(autouse=True)
-def float64():
-    """Closed forms are compared in float64, which also shows that nothing insists on float32."""
-    keras.config.set_floatx("float64")
-    yield
-    keras.config.set_floatx("float32")
+pytestmark = pytest.mark.usefixtures("float64")
 
 
 def built(block, channels: int) -> keras.Model:

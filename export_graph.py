@@ -34,6 +34,8 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
 
 def main(argv: list[str] | None = None) -> int:
     args = parse(argv)
+    if not args.checkpoint_dir.is_dir() and not Path(f"{str(args.checkpoint_dir).removesuffix('.index')}.index").is_file():
+        raise InputError(f"--checkpoint_dir {args.checkpoint_dir}: no such run folder or checkpoint")
     run = args.checkpoint_dir if args.checkpoint_dir.is_dir() else args.checkpoint_dir.parent
     config = Config.load(run)
     for flag, typed, trained in (("--ngf", args.ngf, config.ngf), ("--norm", args.norm, config.norm)):
@@ -70,10 +72,7 @@ def find_checkpoint(path: Path) -> str:
         if checkpoint is None:
             raise InputError(f"--checkpoint_dir {path}: no checkpoint in this run yet")
         return checkpoint
-    checkpoint = str(path).removesuffix(".index")
-    if not Path(f"{checkpoint}.index").is_file():
-        raise InputError(f"--checkpoint_dir {path}: no such run folder or checkpoint")
-    return checkpoint
+    return str(path).removesuffix(".index")
 
 
 def restore_generators(checkpoint: str, config: Config, ema: bool) -> tuple[tuple, int]:

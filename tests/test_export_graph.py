@@ -67,9 +67,7 @@ def test_the_weights_are_constants_and_stored_once(tmp_path):
     ]
 
 
-@pytest.mark.parametrize(
-    ("height", "width", "mode"), [(30, 61, "reflect"), (5, 9, "reflect"), (8, 8, "edge"), (1, 1, "edge"), (4, 3, "edge")]
-)
+@pytest.mark.parametrize(("height", "width", "mode"), [(30, 61, "reflect"), (5, 9, "reflect"), (8, 8, "edge"), (4, 3, "edge")])
 def test_any_size_is_padded_inside_and_cut_again(model, generator, height, width, mode):
     picture = draw(1, height, width)
     below, right = (max(-n % 4, 8 - n) for n in (height, width))

@@ -47,13 +47,9 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
 def main(argv: list[str] | None = None) -> int:
     args = parse(argv)
     domains = [("X", args.X_input_dir, args.X_output_file), ("Y", args.Y_input_dir, args.Y_output_file)]
-    if args.X_output_file.resolve() == args.Y_output_file.resolve():
-        raise InputError(f"--Y_output_file {args.Y_output_file}: the same file as --X_output_file; name another")
     for domain, _, output in domains:
-        if output.is_dir():
-            raise InputError(f"--{domain}_output_file {output}: is a folder; name a file")
-        if output.exists() and not args.overwrite:
-            raise InputError(f"--{domain}_output_file {output}: exists; --overwrite replaces it")
+        cli.check_output(f"--{domain}_output_file", output, args.overwrite)
+    cli.check_apart("--Y_output_file", args.Y_output_file, "--X_output_file", args.X_output_file)
     found = [images.find(folder) for _, folder, _ in domains]
 
     cli.quiet_tensorflow()

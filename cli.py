@@ -19,12 +19,16 @@ from typing import TypeVar
 Item, Result = TypeVar("Item"), TypeVar("Result")
 
 DONE, PARTIAL, WRONG_INPUT, INTERRUPTED, TERMINATED = 0, 1, 2, 130, 143  # exit statuses
-_STORAGE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)  # errors that are not the user's
+_STORAGE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS)  # errors that are not the user's
 _serial = itertools.count()
 
 
 class InputError(ValueError):
     """The user's mistake. Its message is one line that names the flag or file, the value and the remedy."""
+
+
+class Stopped(Exception):
+    """The command stops by itself, its work done in part. The message is one line that says why and how to go on."""
 
 
 class Terminated(BaseException):
@@ -47,17 +51,41 @@ class Parser(argparse.ArgumentParser):
     def __init__(self, description: str):
         super().__init__(description=description, allow_abbrev=False, formatter_class=_HelpFormatter)
 
+    def _get_values(self, action, arg_strings):
+        for text in arg_strings:
+            problem = _unusable(text)
+            if problem:
+                raise argparse.ArgumentError(action, f"{text!r} {problem}")
+        return super()._get_values(action, arg_strings)
+
     def error(self, message: str):
         raise InputError(f"{message.removeprefix('argument ')} (see {self.prog} --help)")
 
 
+def _unusable(text: str) -> str | None:
+    """Says why no flag can have this value, whatever it means; None if one can."""
+    if not text:  # an unset variable of a shell, mostly, which as a path would be the current folder
+        return "is empty: give a value, or leave the flag out"
+    if text == "--":  # --flag=--, of which argparse makes an empty list
+        return "is no value: give one, or leave the flag out"
+    if "\0" in text:
+        return "has a NUL character in it: leave that out"
+    try:
+        text.encode()
+    except UnicodeEncodeError:  # a disk can have such names, but TensorFlow cannot
+        return "is not UTF-8: rename the file, or type it anew"
+    return None
+
+
 def number(kind: type, low: float, high: float = float("inf"), multiple: int = 1) -> Callable[[str], float]:
     """Returns an argparse type: an `int` or `float` from `low` to `high`, both included, that `multiple` divides."""
+    if kind is int:
+        high = min(high, 2**31 - 1)  # more overflows here and there in TensorFlow, Pillow and NumPy
 
     def parse(text: str):
         value = kind(text)  # a ValueError here becomes argparse's "invalid int value"
         if not low <= value <= high:  # catches NaN as well
-            limit = f"from {low} to {high}" if high < float("inf") else f"at least {low}"
+            limit = f"at least {low}" if value < low or high == float("inf") else f"from {low} to {high}"
             raise argparse.ArgumentTypeError(f"{text} is out of range: use {limit}")
         if value == float("inf"):
             raise argparse.ArgumentTypeError(f"{text} is not a finite number")
@@ -77,26 +105,43 @@ def run(main: Callable[[list[str] | None], int | None], argv: list[str] | None =
     def terminate(signum, frame):
         raise Terminated
 
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(AttributeError):  # it need not be a file
+            stream.reconfigure(errors="backslashreplace")  # a name that cannot be printed is no reason to fail
     with contextlib.suppress(ValueError):  # signals can be set in the main thread only
         signal.signal(signal.SIGTERM, terminate)
     try:
         return main(argv) or DONE
     except InputError as e:
         status, message = WRONG_INPUT, str(e)
-    except OSError as e:
-        status, message = PARTIAL if e.errno in _STORAGE else WRONG_INPUT, f"{e.filename or 'output'}: {e.strerror or e}"
+    except Stopped as e:
+        status, message = PARTIAL, str(e)
     except KeyboardInterrupt:
         status, message = INTERRUPTED, "interrupted"
     except Terminated:
         status, message = TERMINATED, "terminated"
-    except Exception as e:  # TensorFlow's writers do not raise an OSError, but quote one
-        reasons = [os.strerror(number) for number in _STORAGE if os.strerror(number) in str(e)]
-        if not reasons or not type(e).__module__.startswith("tensorflow."):
+    except Exception as e:
+        reason = storage_error(e)
+        if reason is not None:
+            status = WRONG_INPUT if isinstance(e, OSError) and e.errno not in _STORAGE else PARTIAL
+            message = f"{getattr(e, 'filename', None) or 'output'}: {reason}"
+        elif isinstance(e, MemoryError) or type(e).__name__ == "ResourceExhaustedError":  # the latter is TensorFlow's
+            status, message = PARTIAL, "out of memory: make the pictures, the batch or the networks smaller"
+        else:
             raise
-        status, message = PARTIAL, f"output: {reasons[0]}"
     clear = "\r\033[K" if sys.stderr.isatty() else ""  # a bar may stand there
     print(f"{clear}{prog}: {' '.join(message.split())}", file=sys.stderr)
     return status
+
+
+def storage_error(error: Exception) -> str | None:
+    """Says in the system's words what kept a file from being read or written; None if `error` is about something else."""
+    if isinstance(error, OSError):
+        return error.strerror or str(error)
+    if type(error).__module__.startswith("tensorflow."):  # TensorFlow's errors quote the system's
+        reasons = (os.strerror(number) for number in (*_STORAGE, errno.ENOENT, errno.EACCES, errno.EPERM, errno.ESTALE))
+        return next((reason for reason in reasons if reason in str(error)), None)
+    return None
 
 
 @contextlib.contextmanager
@@ -129,22 +174,51 @@ def quiet_tensorflow() -> None:
         tf.config.list_logical_devices()
 
 
+def check_place(path: Path) -> None:
+    """Raises `InputError` if something that is no folder stands where `path` would need one."""
+    with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+        os.lstat(path)  # raises `OSError` if a name is too long
+    above = next((folder for folder in path.parents if os.path.lexists(folder)), None)
+    if above and not above.is_dir():
+        raise InputError(f"{path}: {above} is no folder; name another place")
+
+
+def check_output(flag: str, file: Path, overwrite: bool) -> None:
+    """Raises `InputError` unless a file can be written there, or replaced if `overwrite`."""
+    if file.is_dir():
+        raise InputError(f"{flag} {file}: is a folder; name a file")
+    if os.path.lexists(file) and not overwrite:
+        raise InputError(f"{flag} {file}: exists; --overwrite replaces it")
+    check_place(file)
+
+
+def check_apart(flag: str, path: Path, other_flag: str, other: Path) -> None:
+    """Raises `InputError` if two outputs are one, or one lies in the other."""
+    here, there = (Path(os.path.realpath(p)) for p in (path, other))
+    if here == there or here in there.parents or there in here.parents:
+        relation = "the same file as" if here == there else "inside" if there in here.parents else "a folder above"
+        raise InputError(f"{flag} {path}: {relation} {other_flag} {other}; name another")
+
+
 @contextlib.contextmanager
 def whole(path: str | Path) -> Iterator[Path]:
     """Yields a temporary path beside `path`; what was written there, a file or a folder, takes its name when the block succeeds."""
     path = Path(path)
+    check_place(path)
     new_folders = [folder for folder in path.parents if not folder.exists()]
-    path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name[:50]}.tmp-{os.getpid()}-{next(_serial)}")  # 50 characters can be 200 bytes of the 255
     try:
+        for folder in reversed(new_folders):
+            folder.mkdir(exist_ok=True)
+        check_place(temporary)  # TensorFlow's writers would say in their own way that its path is too long
         yield temporary
         os.replace(temporary, path)
     except BaseException as e:
-        if isinstance(e, OSError) and str(e.filename) == str(temporary):
+        if isinstance(e, OSError) and (e.filename is None or str(e.filename).startswith(str(temporary))):
             e.filename = path  # the one that the user knows
-        if temporary.is_dir():
-            shutil.rmtree(temporary, ignore_errors=True)
-        temporary.unlink(missing_ok=True)
+        shutil.rmtree(temporary, ignore_errors=True)
+        with contextlib.suppress(OSError):  # there may be none
+            temporary.unlink()
         for folder in new_folders:  # innermost first
             with contextlib.suppress(OSError):  # another output may be in there
                 folder.rmdir()
@@ -197,6 +271,11 @@ class Progress:
             print(f"\r\033[K{line}", end="", file=sys.stderr, flush=True)
         else:
             print(line, file=sys.stderr, flush=True)
+
+    def say(self, text: str) -> None:
+        """Prints a line that stays, above the bar."""
+        self.close()
+        print(text, file=sys.stderr, flush=True)
 
     def close(self) -> None:
         """Clears the bar, so that the next line starts on a clean one."""

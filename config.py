@@ -1,11 +1,8 @@
-"""Every setting of a run with its default, its check and its meaning; and the run folder that keeps them, `checkpoints/RUN/config.json`."""
+"""Every setting of a run with its default, its check and its meaning, kept in `checkpoints/RUN/config.json`."""
 
 import argparse
-import contextlib
 import dataclasses
-import itertools
 import json
-import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,7 +10,6 @@ from typing import Any
 from cli import InputError, Parser, number, whole
 
 FORMAT_VERSION = 1
-CHECKPOINT_NAME = "model.ckpt"  # checkpoints are model.ckpt-STEP
 
 
 def _setting(default: Any, type: Any, help: str, fixed: bool = False, **argument: Any) -> Any:
@@ -27,11 +23,11 @@ class Config:
 
     X: str = _setting("data/tfrecords/apple.tfrecords", str, "TFRecord file of domain X, made by build_data.py")
     Y: str = _setting("data/tfrecords/orange.tfrecords", str, "TFRecord file of domain Y")
-    image_size: int = _setting(256, number(int, 32, multiple=4), "side of the training crops, pixels; a multiple of 4", True)
+    image_size: int = _setting(256, number(int, 32, 4096, multiple=4), "side of the training crops, pixels; a multiple of 4", True)
     load_size: int | None = _setting(
-        None, number(int, 32), "short side that pictures are resized to before the crop [image_size · 286/256]", True
+        None, number(int, 32, 8192), "short side that pictures are resized to before the crop [image_size · 286/256]", True
     )
-    batch_size: int = _setting(1, number(int, 1), "pictures of each domain a step", True)
+    batch_size: int = _setting(1, number(int, 1, 4096), "pictures of each domain a step", True)
     use_lsgan: bool = _setting(True, bool, "least-squares adversarial loss; --nouse_lsgan: cross entropy", True)
     real_label: float = _setting(1.0, number(float, 0, 2), "what the discriminators answer for real pictures (the chapter's project: 0.9)")
     norm: str = _setting("instance", str, "normalisation in every block", True, choices=("instance", "batch"))
@@ -43,16 +39,16 @@ class Config:
         choices=("transpose", "resize"),
     )
     n_res_blocks: int | None = _setting(
-        None, number(int, 0), "residual blocks in a generator [6 for an image_size up to 128, else 9]", True
+        None, number(int, 0, 100), "residual blocks in a generator [6 for an image_size up to 128, else 9]", True
     )
-    ngf: int = _setting(64, number(int, 1), "filters of the generators' first layer", True)
-    ndf: int = _setting(64, number(int, 1), "filters of the discriminators' first layer", True)
+    ngf: int = _setting(64, number(int, 1, 1024), "filters of the generators' first layer", True)
+    ndf: int = _setting(64, number(int, 1, 1024), "filters of the discriminators' first layer", True)
     lambda1: float = _setting(10.0, number(float, 0), "weight of the cycle loss X → Y → X")
     lambda2: float = _setting(10.0, number(float, 0), "weight of the cycle loss Y → X → Y")
     lambda_identity: float = _setting(0.0, number(float, 0), "weight of the identity loss, as a share of lambda; 0: not computed")
     learning_rate: float = _setting(2e-4, number(float, 0), "Adam's learning rate before it decays")
     beta1: float = _setting(0.5, number(float, 0, 0.9999), "Adam's first-moment decay")
-    pool_size: int = _setting(50, number(int, 0), "generated pictures of each domain kept for the discriminators; 0: none", True)
+    pool_size: int = _setting(50, number(int, 0, 10_000), "generated pictures of each domain kept for the discriminators; 0: none", True)
     ema: float = _setting(0.0, number(float, 0, 0.999999), "decay of a moving average of the generators' weights, 0.999 say; 0: none", True)
     n_epochs: int = _setting(100, number(int, 0), "epochs at the full learning rate; one epoch passes the larger data set once")
     n_epochs_decay: int = _setting(100, number(int, 0), "epochs after that, in which the learning rate falls linearly to 0")
@@ -60,7 +56,11 @@ class Config:
     seed: int = _setting(0, number(int, 0, 2**31 - 1), "seed of initialisation, order, augmentation and pools", True)
     log_every: int = _setting(100, number(int, 1), "steps between scalars, or 30 s if that is sooner")
     image_every: int = _setting(500, number(int, 1), "steps between pictures and histograms, or 5 min if that is sooner")
-    save_every: int = _setting(1000, number(int, 1), "steps between checkpoints, or 5 min if that is sooner")
+    save_every: int = _setting(1000, number(int, 1), "steps between checkpoints, or 5 min if that is sooner; the newest five are kept")
+    keep_every: int | None = _setting(None, number(int, 1), "keep the checkpoint of every so many steps for good, beside the newest five")
+    skip_bad_records: bool = _setting(
+        False, bool, "go on without records that cannot be read, the next one in place of each; --noskip_bad_records: stop at them"
+    )
 
     def __post_init__(self):
         if self.load_size is None:
@@ -72,13 +72,16 @@ class Config:
         if self.n_epochs + self.n_epochs_decay == 0:
             raise InputError("--n_epochs 0 --n_epochs_decay 0: there is nothing to train")
 
-    def changed(self, settings: dict[str, Any]) -> "Config":
-        """Returns the settings of a continued run. Raises `InputError` for those that cannot change."""
+    def changed(self, settings: dict[str, Any]) -> tuple["Config", list[str]]:
+        """Returns the settings of a continued run, and a list of those that contradict the run and were not changed."""
         fixed = [f.name for f in dataclasses.fields(self) if f.metadata["fixed"]]
         wrong = [f"--{k} {v} (the run has {getattr(self, k)})" for k, v in settings.items() if k in fixed and v != getattr(self, k)]
-        if wrong:
-            raise InputError(f"{', '.join(wrong)}: cannot change when a run continues; leave out, or start a new run")
-        return dataclasses.replace(self, **settings)
+        return dataclasses.replace(self, **{k: v for k, v in settings.items() if k not in fixed}), wrong
+
+    def differences(self, other: "Config") -> dict[str, list]:
+        """Returns what differs, by name: the value here and the value there."""
+        here, there = dataclasses.asdict(self), dataclasses.asdict(other)
+        return {name: [here[name], there[name]] for name in here if here[name] != there[name]}
 
     def save(self, run: Path) -> None:
         """Writes `config.json` into the run folder."""
@@ -141,32 +144,3 @@ class BooleanFlag(argparse.Action):
 
     def __call__(self, parser, namespace, values, option_string=None):
         setattr(namespace, self.dest, not option_string.startswith("--no"))
-
-
-def check_run_name(name: str, checkpoints_dir: Path) -> None:
-    """Raises `InputError` unless a run folder of that name can be made."""
-    if name in ("", "..") or Path(name).name != name:
-        raise InputError(f"--run_name {name!r}: a name, not a path; --checkpoints_dir says where")
-    if (checkpoints_dir / name).exists():
-        raise InputError(f"--run_name {name}: {checkpoints_dir / name} exists; continue it with --load_model {name}")
-
-
-def new_run(checkpoints_dir: Path, name: str | None) -> Path:
-    """Makes a run folder: `name`, or the time as YYYYmmdd-HHMM, with -2 and so on if that minute has one. Raises `InputError`."""
-    if name is not None:
-        check_run_name(name, checkpoints_dir)
-    checkpoints_dir.mkdir(parents=True, exist_ok=True)
-    stamp = time.strftime("%Y%m%d-%H%M")
-    for name_or_time in [name] if name is not None else itertools.chain([stamp], (f"{stamp}-{n}" for n in itertools.count(2))):
-        with contextlib.suppress(FileExistsError):
-            (checkpoints_dir / name_or_time).mkdir()
-            return checkpoints_dir / name_or_time
-    raise InputError(f"--run_name {name}: another process has just made it; name another")
-
-
-def find_run(name: str, checkpoints_dir: Path) -> Path:
-    """Returns the run folder that `name` means: a path, or a name in `checkpoints_dir`. Raises `InputError`."""
-    for run in (checkpoints_dir / name, Path(name)):
-        if (run / "config.json").is_file():
-            return run
-    raise InputError(f"--load_model {name}: no such run in {checkpoints_dir} (a run folder holds config.json)")

@@ -4,6 +4,7 @@ Each flag takes one folder for each direction, in the same order; pictures belon
 """
 
 import argparse
+import contextlib
 import json
 import sys
 from pathlib import Path
@@ -38,20 +39,22 @@ def main(argv: list[str] | None = None) -> int:
         )
     if args.sheet and args.sheet.suffix.lower() not in images.OUTPUT_SUFFIXES:
         raise InputError(f"--sheet {args.sheet}: write to one of {' '.join(images.OUTPUT_SUFFIXES)}")
-    for output in (args.sheet, args.json):
-        if output and output.exists() and not args.overwrite:
-            raise InputError(f"{output}: exists; --overwrite replaces it")
+    for flag, output in (("--sheet", args.sheet), ("--json", args.json)):
+        if output:
+            cli.check_output(flag, output, args.overwrite)
+    if args.sheet and args.json:
+        cli.check_apart("--json", args.json, "--sheet", args.sheet)
 
     results, rows = [], []
     for folders in zip(args.input, args.fake, args.truth, strict=True):
         inputs, fakes, truths = load(*folders)
         results.append({"fake": str(folders[1]), "pictures": len(fakes), **errors(inputs, fakes, truths)})
         rows += [("input", inputs[:SHEET_COLUMNS]), ("translated", fakes[:SHEET_COLUMNS]), ("truth", truths[:SHEET_COLUMNS])]
-    if args.sheet:
-        images.write(args.sheet, images.contact_sheet(rows))
-    if args.json:
-        with cli.whole(args.json) as file:
-            file.write_text(json.dumps(results, indent=2) + "\n")
+    with contextlib.ExitStack() as stack:  # both outputs or none
+        if args.json:
+            stack.enter_context(cli.whole(args.json)).write_text(json.dumps(results, indent=2) + "\n")
+        if args.sheet:
+            images.write(args.sheet, images.contact_sheet(rows))
     print(table(results))
     return cli.DONE
 

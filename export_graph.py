@@ -1,11 +1,14 @@
 """A checkpoint of train.py → two frozen SavedModels, G: X → Y and F: Y → X, that need no training code."""
 
 import argparse
+import contextlib
 import json
+import os
 import shutil
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import cli
 from cli import InputError
@@ -44,19 +47,23 @@ def main(argv: list[str] | None = None) -> int:
     if args.ema and not config.ema:
         raise InputError(f"--ema: {run} keeps no moving average; leave the flag out, or train with --ema 0.999")
     outputs = [args.export_dir / o if Path(o).name == o else Path(o) for o in (args.XtoY_model, args.YtoX_model)]
-    if outputs[0].resolve() == outputs[1].resolve():
-        raise InputError(f"--YtoX_model {args.YtoX_model}: the same model as --XtoY_model; name another")
     for output in outputs:
-        if output.exists() and not (output / "saved_model.pb").is_file():
+        if os.path.lexists(output) and not (output / "saved_model.pb").is_file():
             raise InputError(f"{output}: exists and is no SavedModel; name another, or move it away")
+        cli.check_place(output)
+    cli.check_apart("--YtoX_model", outputs[1], "--XtoY_model", outputs[0])
 
     cli.quiet_tensorflow()
     checkpoint = find_checkpoint(args.checkpoint_dir)
     generators, step = restore_generators(checkpoint, config, args.ema)
     domains = Path(config.X).stem, Path(config.Y).stem
     metadata = {"image_size": args.image_size or config.image_size, "generator": "resnet", "norm": config.norm, "step": step}
-    for generator, (source, target), output in zip(generators, (domains, domains[::-1]), outputs, strict=True):
-        kept = export(generator, {**metadata, "source": source, "target": target}, output, args.overwrite)
+    ways = domains, domains[::-1]
+    models = [
+        (generator, {**metadata, "source": source, "target": target}, output)
+        for generator, (source, target), output in zip(generators, ways, outputs, strict=True)
+    ]
+    for (source, target), output, kept in zip(ways, outputs, export_all(models, args.overwrite), strict=True):
         if kept:
             print(f"{output}: the model that stood there is now {kept}")
         print(f"{output}: {source} → {target}, from step {step}")
@@ -68,10 +75,10 @@ def find_checkpoint(path: Path) -> str:
     import tensorflow as tf
 
     if path.is_dir():
-        checkpoint = tf.train.latest_checkpoint(str(path))
-        if checkpoint is None:
+        state = tf.train.get_checkpoint_state(str(path))  # tf.train.latest_checkpoint takes [ and * in the path for a pattern
+        if state is None or not Path(f"{state.model_checkpoint_path}.index").is_file():
             raise InputError(f"--checkpoint_dir {path}: no checkpoint in this run yet")
-        return checkpoint
+        return state.model_checkpoint_path
     return str(path).removesuffix(".index")
 
 
@@ -101,18 +108,26 @@ def export(generator, metadata: dict, output: Path, overwrite: bool = False) -> 
 
     `metadata` holds image_size, source and target at least. A model at `output` is replaced, or moved to the path that is returned.
     """
+    return export_all([(generator, metadata, output)], overwrite)[0]
+
+
+def export_all(models: list[tuple[Any, dict, Path]], overwrite: bool = False) -> list[Path | None]:
+    """`export`s several models: all are finished before one takes its name."""
     import tensorflow as tf
 
-    with cli.whole(output) as folder:
-        module = tf.Module()
-        module.functions = signatures(generator, {"format_version": FORMAT_VERSION, **metadata})
-        tf.saved_model.save(module, str(folder), module.functions)
-        check(folder, generator)
-        aside = set_aside(output) if output.exists() else None
-    if aside and overwrite:
-        shutil.rmtree(aside)
-        return None
-    return aside
+    with contextlib.ExitStack() as stack:
+        for generator, metadata, output in models:
+            folder = stack.enter_context(cli.whole(output))
+            module = tf.Module()
+            module.functions = signatures(generator, {"format_version": FORMAT_VERSION, **metadata})
+            tf.saved_model.save(module, str(folder), module.functions)
+            check(folder, generator)
+        aside = [set_aside(output) if output.exists() else None for *_, output in models]
+    if not overwrite:
+        return aside
+    for old in filter(None, aside):
+        old.unlink() if old.is_symlink() else shutil.rmtree(old)
+    return [None] * len(models)
 
 
 def signatures(generator, metadata: dict) -> dict:

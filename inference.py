@@ -1,6 +1,7 @@
 """Translates a picture, or a folder of pictures, with a model made by export_graph.py."""
 
 import argparse
+import os
 import sys
 import time
 from collections import Counter, deque
@@ -20,7 +21,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--input", metavar="PATH", type=Path, required=True, help="a picture, or a folder of pictures")
     parser.add_argument("--output", metavar="PATH", type=Path, required=True, help="the picture to write (.png or .jpg), or the folder")
     parser.add_argument(
-        "--image_size", metavar="N", type=cli.number(int, 8), help="translate at N×N [short side to the model's size, aspect kept]"
+        "--image_size", metavar="N", type=cli.number(int, 8, 10_000), help="translate at N×N [short side to the model's size, aspect kept]"
     )
     parser.add_argument("--format", choices=("png", "jpg"), default="png", help="format of the pictures in an output folder")
     parser.add_argument("--overwrite", action="store_true", help="replace output pictures that exist")
@@ -64,7 +65,9 @@ def plan(source: Path, output: Path, format: str, overwrite: bool) -> dict[Path,
         if output.suffix.lower() not in images.OUTPUT_SUFFIXES:
             raise InputError(f"--output {output}: write to one of {' '.join(images.OUTPUT_SUFFIXES)}")
         jobs = {source: output}
-    existing = [str(file) for file in jobs.values() if file.exists()]
+    for file in jobs.values():
+        cli.check_output("--output", file, overwrite=True)
+    existing = [str(file) for file in jobs.values() if os.path.lexists(file)]
     if existing and not overwrite:
         raise InputError(f"--output {name_first(existing)}: exists; --overwrite replaces it")
     return jobs

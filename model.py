@@ -11,6 +11,7 @@ import tensorflow as tf
 from config import Config
 from discriminator import Discriminator
 from generator import Generator
+from health import GeneratorHealth, RunningMean
 from utils import ImagePool
 
 Losses = dict[str, tf.Tensor]
@@ -69,6 +70,11 @@ class CycleGAN(tf.Module):
             self.G_ema.set_weights(self.G.get_weights())
             self.F_ema.set_weights(self.F.get_weights())
 
+        self.loss_names = ("loss/G", "loss/F", "loss/cycle", *(["loss/identity"] if config.lambda_identity else []), "loss/D_X", "loss/D_Y")
+        self.not_finite_since = tf.Variable(tf.zeros(len(self.loss_names), tf.int64), trainable=False, name="not_finite_since")  # 0: never
+        self.G_health, self.F_health = GeneratorHealth(config.image_size), GeneratorHealth(config.image_size)
+        self.D_X_health, self.D_Y_health = RunningMean(), RunningMean()
+
     def _adam(self, variables: list) -> keras.optimizers.Optimizer:
         # epsilon: PyTorch's and TensorFlow 1's, not Keras' 1e-7
         optimizer = keras.optimizers.Adam(self.learning_rate, beta_1=self.config.beta1, epsilon=1e-8)
@@ -115,8 +121,10 @@ class CycleGAN(tf.Module):
         if self.config.ema:
             self._update_average(self.G_ema, self.G)
             self._update_average(self.F_ema, self.F)
+        health = self._health(x, y, fake_x, fake_y, losses)
+        self._note_what_is_not_finite(losses)
         self.step.assign_add(1)
-        return losses | {"learning_rate": learning_rate}
+        return losses | health | {"learning_rate": learning_rate}
 
     def _train_generators(self, x: tf.Tensor, y: tf.Tensor) -> tuple[Losses, tf.Tensor, tf.Tensor]:
         G, F, D_X, D_Y = self.G, self.F, self.D_X, self.D_Y
@@ -145,6 +153,30 @@ class CycleGAN(tf.Module):
             total = D_X_loss + D_Y_loss
         self._apply(self.discriminator_optimizer, tape, total, self._discriminator_variables)
         return {"loss/D_X": D_X_loss, "loss/D_Y": D_Y_loss}
+
+    def _health(self, x: tf.Tensor, y: tf.Tensor, fake_x: tf.Tensor, fake_y: tf.Tensor, losses: Losses) -> Losses:
+        """Running statistics of the step (see health.py); a discriminator's is its loss as a share of one that cannot tell."""
+        health = {f"health/G_{k}": v for k, v in self.G_health.update(x, fake_y, y, self.step).items()}
+        health |= {f"health/F_{k}": v for k, v in self.F_health.update(y, fake_x, x, self.step).items()}
+        undecided = tf.fill([1], tf.cast(self.config.real_label / 2 if self.config.use_lsgan else 0, x.dtype))
+        undecided = self.discriminator_loss(undecided, undecided)
+        health["health/D_X_loss"] = self.D_X_health.update(losses["loss/D_X"] / undecided, self.step)
+        health["health/D_Y_loss"] = self.D_Y_health.update(losses["loss/D_Y"] / undecided, self.step)
+        return health
+
+    def _note_what_is_not_finite(self, losses: Losses) -> None:
+        broken = ~tf.math.is_finite(tf.stack([losses[name] for name in self.loss_names]))
+        self.not_finite_since.assign(tf.where((self.not_finite_since == 0) & broken, self.step + 1, self.not_finite_since))
+
+    def non_finite(self) -> tuple[str, int] | None:
+        """Names the losses that were the first not to be finite, or the weights that are not, and the step; None if all is well."""
+        since = self.not_finite_since.numpy()
+        if since.any():
+            first = since[since > 0].min()
+            return ", ".join(name for name, step in zip(self.loss_names, since, strict=True) if step == first), int(first)
+        if not all(bool(tf.reduce_all(tf.math.is_finite(w))) for network in (self.G, self.F, self.D_X, self.D_Y) for w in network.weights):
+            return "the networks' weights", int(self.step)
+        return None
 
     @staticmethod
     def _apply(optimizer: keras.optimizers.Optimizer, tape: tf.GradientTape, loss: tf.Tensor, variables: list) -> None:

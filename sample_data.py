@@ -4,6 +4,7 @@ A scene (fruit, light, table, wall) can be drawn in either domain, so pictures o
 other's truth. All that shapes a picture shows in both domains: the truth can be told from the input alone.
 """
 
+import argparse
 import concurrent.futures
 import contextlib
 import itertools
@@ -375,7 +376,7 @@ def _placed(output: Path) -> Iterator[Path]:
         yield new
         for folder in new.iterdir():
             place = output / folder.name
-            if place.exists():
+            if os.path.lexists(place):
                 os.replace(place, old / folder.name)
             os.replace(folder, place)
 
@@ -391,17 +392,22 @@ def _workers() -> concurrent.futures.Executor:
     return concurrent.futures.ProcessPoolExecutor(os.cpu_count(), context, signal.signal, (signal.SIGINT, signal.SIG_IGN))
 
 
-def main(argv: list[str] | None = None) -> None:
+def parse(argv: list[str] | None) -> argparse.Namespace:
     parser = cli.Parser(__doc__)
     parser.add_argument("--output_dir", metavar="DIR", default="data/fruit", help=f"folder to hold {', '.join(FOLDERS)}")
-    parser.add_argument("--size", metavar="N", type=cli.number(int, 32, multiple=4), default=64, help="side of the pictures, pixels")
-    parser.add_argument("--n_train", metavar="N", type=cli.number(int, 1), default=200, help="training pictures of each domain")
-    parser.add_argument("--n_test", metavar="N", type=cli.number(int, 1), default=24, help="test pairs")
+    parser.add_argument("--size", metavar="N", type=cli.number(int, 32, 1024, multiple=4), default=64, help="side of the pictures, pixels")
+    parser.add_argument("--n_train", metavar="N", type=cli.number(int, 1, 100_000), default=200, help="training pictures of each domain")
+    parser.add_argument("--n_test", metavar="N", type=cli.number(int, 1, 100_000), default=24, help="test pairs")
     parser.add_argument("--seed", metavar="N", type=cli.number(int, 0), default=0, help="equal seeds give equal files")
     parser.add_argument("--overwrite", action="store_true", help="replace these folders in a DIR that is not empty")
-    args = parser.parse_args(argv)
-    output = Path(args.output_dir).resolve()
-    if output.exists() and not output.is_dir():
+    return parser.parse_args(argv)
+
+
+def main(argv: list[str] | None = None) -> None:
+    args = parse(argv)
+    output = Path(os.path.realpath(args.output_dir))
+    cli.check_place(output)
+    if os.path.lexists(output) and not output.is_dir():
         raise cli.InputError(f"--output_dir {args.output_dir}: is a file; name a folder")
     if output.exists() and any(output.iterdir()) and not args.overwrite:
         raise cli.InputError(f"--output_dir {args.output_dir}: is not empty; --overwrite replaces {', '.join(FOLDERS)} in it")

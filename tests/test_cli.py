@@ -52,6 +52,8 @@ def test_run_returns_the_status_of_the_command_and_says_nothing(call, returned, 
     [
         (cli.InputError("--size 3: too small; use 8"), 2, "--size 3: too small; use 8"),
         (cli.InputError("a name with\na line break"), 2, "a name with a line break"),
+        (cli.Stopped("stopped at step 3; go on with: train.py"), 1, "stopped at step 3; go on with: train.py"),
+        (OSError(errno.EROFS, "Read-only file system", "runs/a"), 1, "runs/a: Read-only file system"),
         (FileNotFoundError(errno.ENOENT, "No such file or directory", "a.png"), 2, "a.png: No such file or directory"),
         (OSError(errno.ENOSPC, "No space left on device", "a.png"), 1, "a.png: No space left on device"),
         (OSError(errno.EDQUOT, "Disk quota exceeded"), 1, "output: Disk quota exceeded"),
@@ -340,6 +342,14 @@ def test_progress_estimates_the_time_left_by_what_came_after_the_first_update(ca
     clock(20 + now)
     progress.update(done)
     assert capsys.readouterr().err == f"{done}/9 steps{left}\n"
+
+
+def test_a_line_that_stays_takes_the_bars_place(terminal):
+    with contextlib.redirect_stderr(terminal):
+        progress = cli.Progress(10, "steps")
+        progress.update(5, force=True)
+        progress.say("a warning")
+    assert terminal.getvalue().endswith("\r\033[K" + "a warning\n")
 
 
 def test_progress_is_a_live_bar_on_a_terminal(terminal, clock):

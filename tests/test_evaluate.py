@@ -114,7 +114,7 @@ def folders(tmp_path) -> Path:
         (["--sheet", "new/sheet.gif"], ["--sheet", "sheet.gif", ".png .jpg"]),
         (["--sheet", "old.png"], ["old.png", "exists", "--overwrite"]),
         (["--json", "old.json"], ["old.json", "exists", "--overwrite"]),
-        (["--json", "empty", "--overwrite"], ["empty: Is a directory"]),
+        (["--json", "empty", "--overwrite"], ["--json empty: is a folder"]),
         (["--tru", "truth"], ["--tru"]),
         (["--json"], ["--json: expected one argument"]),
     ],

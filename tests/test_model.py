@@ -32,7 +32,8 @@ def pictures(seed: int, batch: int = 1) -> tf.Tensor:
 def values(model: CycleGAN) -> dict[str, np.ndarray]:
     """All that a checkpoint should hold, by name."""
     owners = {name: getattr(model, name).weights for name in ("G", "F", "D_X", "D_Y", "G_ema", "F_ema") if hasattr(model, name)}
-    owners |= {name: getattr(model, name).variables for name in ("generator_optimizer", "discriminator_optimizer", "pool_X", "pool_Y")}
+    others = ("generator_optimizer", "discriminator_optimizer", "pool_X", "pool_Y", "G_health", "F_health", "D_X_health", "D_Y_health")
+    owners |= {name: getattr(model, name).variables for name in others}
     return {f"{owner}/{i}": v.numpy() for owner, variables in owners.items() for i, v in enumerate(variables)} | {
         "step": model.step.numpy()
     }
@@ -142,9 +143,46 @@ def test_a_step_makes_four_generator_and_six_discriminator_passes(monkeypatch, l
 def test_the_step_returns_the_chapters_scalars():
     model, identity = tiny(), tiny(lambda_identity=0.5)
     losses = model.train_step(pictures(0), pictures(1))
-    assert set(losses) == {"loss/G", "loss/F", "loss/D_X", "loss/D_Y", "loss/cycle", "learning_rate"}
+    chapters = {"loss/G", "loss/F", "loss/D_X", "loss/D_Y", "loss/cycle", "learning_rate"}
+    assert {name for name in losses if not name.startswith("health/")} == chapters
     assert all(v.shape == () for v in losses.values())
     assert "loss/identity" in identity.train_step(pictures(0), pictures(1))
+
+
+def test_the_step_reports_how_the_networks_fare():
+    model = tiny()
+    x, y = pictures(0), pictures(1)
+    fake_y = model.G(x)
+    losses = model.train_step(x, y)
+    assert {name for name in losses if name.startswith("health/")} == {
+        *(f"health/{G}_{kind}" for G in "GF" for kind in ("brightness", "variety", "change")), "health/D_X_loss", "health/D_Y_loss"
+    }  # fmt: skip
+    assert float(losses["health/G_change"]) == pytest.approx(float(tf.reduce_mean(tf.abs(fake_y - x))) / 2)
+    assert float(losses["health/D_X_loss"]) == pytest.approx(float(losses["loss/D_X"]) / 0.25)  # an answer of 0.5 to all: (0.25 + 0.25) / 2
+
+
+def test_cross_entropy_counts_from_ln_2():
+    model = tiny(use_lsgan=False)
+    losses = model.train_step(pictures(0), pictures(1))
+    assert float(losses["health/D_Y_loss"]) == pytest.approx(float(losses["loss/D_Y"]) / np.log(2))
+
+
+def test_the_first_loss_that_is_not_finite_is_named_with_its_step():
+    model = tiny(lambda_identity=0.5)
+    model.train_step(pictures(0), pictures(1))
+    assert model.non_finite() is None
+    model.config.lambda_identity = float("inf")
+    for _ in range(2):
+        model.train_step(pictures(0), pictures(1))
+    assert model.non_finite() == ("loss/identity", 2)
+
+
+@pytest.mark.parametrize("network", ["G", "F", "D_X", "D_Y"])
+def test_weights_that_are_not_finite_are_noticed(network):
+    model = tiny()
+    weight = getattr(model, network).trainable_variables[-1]
+    weight.assign(tf.fill(weight.shape, tf.constant(np.inf, weight.dtype)))
+    assert model.non_finite() == ("the networks' weights", 0)
 
 
 def test_the_discriminators_learn_from_the_pools():
@@ -158,7 +196,7 @@ def test_the_discriminators_learn_from_the_pools():
         model.train_step(pictures(0), pictures(1))
     expected, found = values(plain), values(other)
     changed = {name.split("/")[0] for name, value in expected.items() if not np.array_equal(value, found[name])}
-    assert changed == {"D_X", "discriminator_optimizer", "pool_X"}
+    assert changed == {"D_X", "discriminator_optimizer", "pool_X", "D_X_health"}
 
 
 def test_the_pools_hold_what_the_generators_made():

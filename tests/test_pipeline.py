@@ -11,10 +11,10 @@ import tensorflow as tf
 from conftest import draw
 
 import cli
-import config
 import export_graph
 import images
 import inference
+import run_folder
 import translator
 from config import Config
 from model import build_generator
@@ -34,7 +34,7 @@ def test_the_chapters_commands_work_as_printed(call, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for i, name in enumerate(("trainA/1", "trainA/2", "trainB/1", "trainB/2", "testA/n07740461_1661")):
         images.write(Path(f"data/apple2orange/{name}.jpg"), draw(i, 256, 256))
-    monkeypatch.setattr(config.time, "strftime", lambda form: "20200912-1241")
+    monkeypatch.setattr(run_folder.time, "strftime", lambda form: "20200912-1241")
 
     commands = chapter()
     assert [command[0] for command in commands] == ["build_data.py", "train.py", "export_graph.py", "inference.py"]

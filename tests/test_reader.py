@@ -8,7 +8,7 @@ from conftest import draw, write_records
 import images
 import reader
 from cli import InputError
-from reader import Reader, to_record
+from reader import BadRecord, Reader, feed_pairs, to_record
 
 SIZES = [(40, 40), (40, 60), (70, 44), (36, 36), (90, 41)]
 
@@ -129,7 +129,7 @@ def test_a_jpeg_is_read_as_well(tmp_path):
 
 
 def test_offsets_are_where_records_start(records):
-    offsets = reader.record_offsets(str(records))
+    offsets = reader.record_headers(str(records))[0]
     read = [bytes(r) for r in tf.data.TFRecordDataset(str(records)).as_numpy_iterator()]
     data = records.read_bytes()
     assert [data[o + 12 : o + 12 + len(r)] for o, r in zip(offsets, read, strict=True)] == read
@@ -143,7 +143,7 @@ def foreign_example() -> bytes:
 
 def spoil(records: Path, file: Path, how: str) -> None:
     data = bytearray(records.read_bytes())
-    offsets = reader.record_offsets(str(records))
+    offsets = reader.record_headers(str(records))[0]
     if how == "empty":
         data = b""
     elif how == "cut in the data":
@@ -172,10 +172,10 @@ def spoil(records: Path, file: Path, how: str) -> None:
     ("how", "words"),
     [
         ("empty", "empty"),
-        ("cut in the data", "cut off or damaged in record 4"),
-        ("cut in a header", "cut off or damaged in record 2"),
-        ("a later header", "damaged"),
-        ("a later length", "cut off or damaged in record 2"),
+        ("cut in the data", "damaged or cut off in record 4"),
+        ("cut in a header", "damaged or cut off in record 2"),
+        ("a later header", "damaged or cut off in record 2"),
+        ("a later length", "damaged or cut off in record 2"),
         ("first picture", "damaged in record 0"),
         ("text", "no TFRecord file"),
         ("short text", "no TFRecord file"),
@@ -200,3 +200,129 @@ def test_a_missing_file_or_a_folder_is_refused(tmp_path, name):
 
 def test_checksums_are_crc32c():
     assert reader._crc32c(np.frombuffer(b"123456789", np.uint8)[None])[0] == 0xE3069283  # the check value of its definition
+
+
+# --- records that rot
+
+
+def damage(file: Path, *numbers: int) -> None:
+    """Flips a bit in the data of these records."""
+    data = bytearray(file.read_bytes())
+    for offset in reader.record_headers(str(file))[0][list(numbers)]:
+        data[offset + 30] ^= 1
+    file.write_bytes(data)
+
+
+def pairs_order(X: Reader, first_step: int, steps: int) -> list[int]:
+    """As `order`, of the batches of `feed_pairs`."""
+    pairs = feed_pairs(X, X, first_step)
+    rows = [row for _ in range(steps) for row in next(pairs)[0].numpy()]
+    return [round((row[0, 0, 0] + 1) * 127.5 / 30) for row in rows]
+
+
+@pytest.fixture
+def rotten(plain, tmp_path) -> Path:
+    file = tmp_path / "rotten.tfrecords"
+    file.write_bytes(plain.read_bytes())
+    damage(file, 2, 3, 6)
+    return file
+
+
+@pytest.mark.parametrize("batch_size", [1, 4])
+def test_the_next_good_record_takes_the_place_of_a_bad_one(plain, rotten, batch_size):
+    intact = order(Reader(plain, 32, batch_size=batch_size), 0, 21)
+    X = Reader(rotten, 32, batch_size=batch_size, skip_bad_records=True)
+    assert pairs_order(X, 0, 21) == [{2: 4, 3: 4, 6: 0}.get(number, number) for number in intact]
+    assert X.bad == dict.fromkeys((2, 3, 6), "damaged or cut off")
+
+
+def test_what_a_step_sees_does_not_depend_on_when_the_damage_is_found(rotten):
+    whole = pairs_order(Reader(rotten, 32, batch_size=2, skip_bad_records=True), 0, 14)
+    for first in (1, 3, 6, 10):
+        assert pairs_order(Reader(rotten, 32, batch_size=2, skip_bad_records=True), first, 14 - first) == whole[2 * first :]
+
+
+def test_a_bad_record_is_named(rotten):
+    with pytest.raises(BadRecord) as error:
+        pairs_order(Reader(rotten, 32, batch_size=7), 0, 1)
+    assert str(error.value).startswith(f"{rotten}: " + ", ".join(f"record {i} (counted from 0): damaged or cut off" for i in (2, 3, 6)))
+    assert "--skip_bad_records" in str(error.value)
+
+
+def test_of_two_files_the_bad_one_is_named(plain, rotten):
+    for X, Y in ((plain, rotten), (rotten, plain)):
+        with pytest.raises(BadRecord, match=f"^{rotten}: record"):
+            next(feed_pairs(Reader(X, 32, batch_size=7), Reader(Y, 32, batch_size=7)))
+
+
+def test_a_record_without_a_picture_is_a_bad_one(tmp_path):
+    file = write_records(tmp_path / "r", [draw(0)])
+    with tf.io.TFRecordWriter(str(tmp_path / "more")) as writer:
+        writer.write(to_record("a.png", b"no picture"))
+    file.write_bytes(file.read_bytes() + (tmp_path / "more").read_bytes())
+    with pytest.raises(BadRecord, match=r"record 1 \(counted from 0\): no picture in it"):
+        pairs_order(Reader(file, 32, batch_size=2), 0, 1)
+
+
+def test_a_tail_that_is_cut_off_while_training_is_found(plain, tmp_path):
+    file = tmp_path / "cut.tfrecords"
+    file.write_bytes(plain.read_bytes())
+    strict, lenient = Reader(file, 32, batch_size=7), Reader(file, 32, batch_size=7, skip_bad_records=True)
+    offsets = reader.record_headers(str(file))[0]
+    file.write_bytes(plain.read_bytes()[: offsets[5] + 20])
+    with pytest.raises(BadRecord, match=r"record 5 .*: damaged or cut off, record 6 .*: damaged or cut off"):
+        pairs_order(strict, 0, 1)
+    assert sorted(pairs_order(lenient, 0, 1)) == [0, 0, 0, 1, 2, 3, 4]
+
+
+def test_a_file_that_is_cut_off_can_be_opened_up_to_there(plain, tmp_path):
+    file = tmp_path / "cut.tfrecords"
+    offsets = reader.record_headers(str(plain))[0]
+    file.write_bytes(plain.read_bytes()[: offsets[5] + 20])
+    X = Reader(file, 32, skip_bad_records=True)
+    assert (len(X), X.cut_off, X.bad) == (5, True, {})
+    X.expect(7)
+    assert (len(X), list(X.bad)) == (7, [5, 6])
+    intact = order(Reader(plain, 32), 0, 21)
+    assert pairs_order(X, 0, 21) == [{5: 0, 6: 0}.get(number, number) for number in intact]
+
+
+@pytest.mark.parametrize("how", ["a later header", "a later length", "cut in a header"])
+def test_damage_in_a_header_counts_as_the_end_when_bad_records_are_skipped(records, tmp_path, how):
+    spoil(records, tmp_path / "spoilt", how)
+    X = Reader(tmp_path / "spoilt", 32, skip_bad_records=True)
+    assert (len(X), X.cut_off) == (2, True)
+
+
+def test_the_first_record_may_be_bad_too(records, tmp_path):
+    spoil(records, tmp_path / "spoilt", "first picture")
+    assert list(Reader(tmp_path / "spoilt", 32, skip_bad_records=True).bad) == [0]
+
+
+def test_if_no_record_is_left_there_is_nothing_to_train_on(plain, tmp_path):
+    file = tmp_path / "r"
+    file.write_bytes(plain.read_bytes())
+    damage(file, *range(7))
+    with pytest.raises(InputError, match="no record can be read"):
+        pairs_order(Reader(file, 32, batch_size=7, skip_bad_records=True), 0, 1)
+
+
+def test_a_file_that_vanishes_is_named_and_not_skipped(plain, tmp_path):
+    file = tmp_path / "r"
+    file.write_bytes(plain.read_bytes())
+    X = Reader(file, 32, skip_bad_records=True)
+    file.unlink()
+    with pytest.raises(BadRecord, match=f"{file}: can no longer be read; bring it back"):
+        pairs_order(X, 0, 1)
+
+
+def test_the_fingerprint_tells_files_apart(plain, records, tmp_path):
+    fingerprints = [Reader(file, 32).fingerprint for file in (plain, records, plain)]
+    assert fingerprints[0] == fingerprints[2] != fingerprints[1]
+    assert fingerprints[0]["records"] == 7 and fingerprints[0]["bytes"] == plain.stat().st_size
+    # Two records swapped: as many records and bytes, other headers.
+    data, offsets = records.read_bytes(), [*reader.record_headers(str(records))[0], records.stat().st_size]
+    parts = [data[a:b] for a, b in zip(offsets, offsets[1:], strict=False)]
+    (tmp_path / "swapped").write_bytes(b"".join([parts[1], parts[0], *parts[2:]]))
+    swapped = Reader(tmp_path / "swapped", 32).fingerprint
+    assert {key for key in swapped if swapped[key] != fingerprints[1][key]} == {"headers"}

@@ -1,58 +1,98 @@
+"""Training: what a run leaves behind, and that nothing is lost whatever stops it."""
+
 import json
 import os
+import resource
+import shutil
 import signal
+import sys
+import warnings
 from pathlib import Path
 
 import numpy as np
 import pytest
 import tensorflow as tf
 from conftest import TINY_RUN, snapshot
-from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from kills import compare, scalars, tensors
+from sabotage import builder
+from tensorboard.backend.event_processing.plugin_event_accumulator import EventAccumulator
 
 import cli
-import config
+import health
+import model
+import run_folder
 import train
+from checkpoints import Checkpoints
 from config import Config
 
 
-def tensors(checkpoint: str | Path) -> dict[str, np.ndarray]:
-    """All that a checkpoint holds, by name."""
-    reader = tf.train.load_checkpoint(str(checkpoint))
-    names = [n for n in reader.get_variable_to_shape_map() if not n.startswith(("_CHECKPOINTABLE", "save_counter"))]
-    return {name: reader.get_tensor(name) for name in names}
+@pytest.fixture
+def at_log(monkeypatch):
+    """`at_log(step, act)` lets something happen after the scalars of a step are written."""
+
+    def at_log(step: int, act) -> None:
+        plain = train.Training.log
+
+        def log(self):
+            plain(self)
+            if self.step == step:
+                act()
+
+        monkeypatch.setattr(train.Training, "log", log)
+
+    return at_log
 
 
 @pytest.fixture
-def stop_at(monkeypatch):
-    """`stop_at(step, signal)` sends this process a signal while the scalars of a step are written."""
+def stop_at(at_log):
+    """`stop_at(step, signal)` sends this process a signal after the scalars of a step are written."""
+    return lambda step, *signals: at_log(step, lambda: [os.kill(os.getpid(), number) for number in signals])
 
-    def stop_at(stop: int, *signals: int) -> None:
-        plain = train.write_scalars
 
-        def write_scalars(writer, losses, step):
-            plain(writer, losses, step)
-            for number in signals if step == stop else ():
-                os.kill(os.getpid(), number)
+@pytest.fixture
+def eager():
+    """Without tracing a few steps take a third of the time. What they compute differs in the last bits."""
+    tf.config.run_functions_eagerly(True)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # TensorFlow's, that this leaves the input pipeline as it is
+        yield
+    tf.config.run_functions_eagerly(False)
 
-        monkeypatch.setattr(train, "write_scalars", write_scalars)
 
-    return stop_at
+@pytest.fixture
+def copied_run(trained_run, tmp_path) -> Path:
+    """A copy of the finished tiny run, to be gone on with."""
+    return shutil.copytree(trained_run, tmp_path / "copied")
+
+
+def history(run: Path) -> list[tuple]:
+    lines = [json.loads(line) for line in (run / "history.jsonl").read_text().splitlines()]
+    return [(line["event"], line["step"]) for line in lines]
+
+
+def checkpoint_steps(run: Path) -> list[int]:
+    return Checkpoints(run, tf.Module()).steps()
+
+
+# --- what a run leaves behind
 
 
 def test_a_run_leaves_its_settings_and_its_checkpoints(trained_run):
     assert Config.load(trained_run) == Config(
         X=Config.load(trained_run).X, Y=Config.load(trained_run).Y, image_size=32, ngf=2, ndf=2, n_res_blocks=1, pool_size=2,
-        ema=0.9, max_steps=6, log_every=2, image_every=3, save_every=4,
+        ema=0.9, max_steps=6, log_every=2, image_every=3, save_every=4, keep_every=5,
     )  # fmt: skip
-    assert sorted(f.name for f in trained_run.glob("*.index")) == ["model.ckpt-4.index", "model.ckpt-6.index"]
+    assert checkpoint_steps(trained_run) == [4, 5, 6]
     assert tf.train.latest_checkpoint(str(trained_run)) == str(trained_run / "model.ckpt-6")
-    assert tensors(trained_run / "model.ckpt-6")["model/step/.ATTRIBUTES/VARIABLE_VALUE"] == 6
+    assert tensors(trained_run, 6)["model/step/.ATTRIBUTES/VARIABLE_VALUE"] == 6
+    assert history(trained_run) == [("started", 0), ("finished", 6)]
 
 
 def test_tensorboard_gets_the_chapters_tags_when_they_are_due(trained_run):
     events = EventAccumulator(str(trained_run), {"tensors": 0}).Reload()
     steps = {tag: [e.step for e in events.Tensors(tag)] for tag in events.Tags()["tensors"]}
-    scalars = ["loss/G", "loss/F", "loss/D_X", "loss/D_Y", "loss/cycle", "learning_rate"]
+    scalars = [f"health/{G}_{kind}" for G in "GF" for kind in ("brightness", "variety", "change")] + ["health/D_X_loss", "health/D_Y_loss"]
+    scalars += ["loss/G", "loss/F", "loss/D_X", "loss/D_Y", "loss/cycle", "learning_rate"]
     pictures = [f"{domain}/{kind}" for domain in "XY" for kind in ("input", "generated", "reconstruction")]
     histograms = [f"D_{domain}/{kind}" for domain in "XY" for kind in ("true", "fake")]
     assert steps == {tag: [1, 2, 4, 6] for tag in scalars} | {tag: [1, 3, 6] for tag in pictures + histograms}
@@ -62,27 +102,189 @@ def test_tensorboard_gets_the_chapters_tags_when_they_are_due(trained_run):
     assert rates == pytest.approx([2e-4, 2e-4, 2e-4, 2e-4 / 3])  # of the step's start: 0, 1, 3, 5, falling from 3 on
 
 
-@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, cli.INTERRUPTED), (signal.SIGTERM, cli.TERMINATED)])
-def test_a_stopped_run_saves_and_continues_as_if_it_had_not_been_stopped(call, trained_run, records, tmp_path, stop_at, number, status):
-    stop_at(2, number)
-    outcome = call(train.main, *records, *TINY_RUN, "--checkpoints_dir", tmp_path, "--run_name", "cut")
-    assert outcome.status == status
-    assert f"python train.py --load_model {tmp_path / 'cut'}" in outcome.err
-    assert [f.name for f in (tmp_path / "cut").glob("*.index")] == ["model.ckpt-2.index"]
+# --- stops, and going on
 
-    assert call(train.main, "--load_model", "cut", "--checkpoints_dir", tmp_path).status == cli.DONE
-    whole, cut = tensors(trained_run / "model.ckpt-6"), tensors(tmp_path / "cut" / "model.ckpt-6")
-    assert whole.keys() == cut.keys()
-    for name, value in whole.items():
-        assert np.array_equal(value, cut[name]), name
+
+def test_a_stopped_run_continues_as_if_it_had_not_been_stopped(call, trained_run, records, tmp_path, stop_at):
+    stop_at(2, signal.SIGTERM)
+    assert call(train.main, *records, *TINY_RUN, "--checkpoints_dir", tmp_path, "--run_name", "cut").status == cli.TERMINATED
+    assert call(train.main, "--load_model", "cut", "--checkpoints_dir", tmp_path, "--image_every", 100).status == cli.DONE
+    assert compare(trained_run, tmp_path / "cut", 6, every=2) == []
+    assert history(tmp_path / "cut") == [("started", 0), ("stopped", 2), ("continued", 2), ("finished", 6)]
+    continued = json.loads((tmp_path / "cut" / "history.jsonl").read_text().splitlines()[2])
+    assert continued["changed"] == {"image_every": [3, 100]}
+
+
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)])
+def test_a_signal_saves_and_says_how_to_go_on(call, copied_run, eager, stop_at, number, status):
+    stop_at(7, number)
+    outcome = call(train.main, "--load_model", copied_run, "--max_steps", 20)
+    assert outcome.status == status
+    assert outcome.err.splitlines()[-1] == f"stopped and saved at step 7; continue with: python train.py --load_model {copied_run}"
+    assert checkpoint_steps(copied_run) == [4, 5, 6, 7]
+
+
+def test_after_a_damaged_checkpoint_the_one_before_is_gone_on_from(call, trained_run, copied_run):
+    """Steps 5 and 6 are done twice: TensorBoard must show them once."""
+    for step in (5, 6):
+        data = copied_run / f"model.ckpt-{step}.data-00000-of-00001"
+        data.write_bytes(data.read_bytes()[:-1] + b"?")
+    outcome = call(train.main, "--load_model", copied_run)
+    assert outcome.status == cli.DONE
+    assert outcome.err.count("is damaged and set aside; that of step 4 is taken") == 2
+    assert compare(trained_run, copied_run, 6, every=2) == []
+    steps = {tag: [step for step, _ in values] for tag, values in scalars(copied_run).items()}
+    assert steps["loss/G"] == [1, 2, 4, 5, 6]  # 5 is the first after the start
+
+
+def test_a_run_that_was_killed_before_its_first_checkpoint_begins_again(call, trained_run, copied_run):
+    for file in copied_run.glob("*ckpt*"):
+        file.unlink()
+    (copied_run / ".saving-4").mkdir()
+    assert call(train.main, "--load_model", copied_run).status == cli.DONE
+    assert compare(trained_run, copied_run, 6, every=2) == []
+    assert not (copied_run / ".saving-4").exists()
+
+
+def test_a_signal_in_a_save_waits_for_its_end(call, copied_run, eager, monkeypatch):
+    save = Checkpoints.save
+
+    def interrupted(self, step):
+        for _ in range(2):
+            os.kill(os.getpid(), signal.SIGINT)
+        save(self, step)
+
+    monkeypatch.setattr(Checkpoints, "save", interrupted)
+    outcome = call(train.main, "--load_model", copied_run, "--max_steps", 20, "--save_every", 7)
+    assert outcome.status == cli.INTERRUPTED
+    assert "stopped and saved at step 7" in outcome.err
+    assert checkpoint_steps(copied_run)[-1] == 7
 
 
 def test_a_finished_run_is_left_as_it_is(call, trained_run):
-    before = {name for name in snapshot(trained_run) if "tfevents" not in name}
+    before = snapshot(trained_run)
     outcome = call(train.main, "--load_model", trained_run)
     assert outcome.status == cli.DONE
     assert "trained to step 6" in outcome.out
-    assert {name for name in snapshot(trained_run) if "tfevents" not in name} == before
+    assert {k: v for k, v in snapshot(trained_run).items() if k != ".lock"} == {k: v for k, v in before.items() if k != ".lock"}
+
+
+def test_an_end_that_lies_behind_is_refused(call, trained_run):
+    call(train.main, "--load_model", trained_run, "--max_steps", 3).assert_refused("step 6", "step 3", "--max_steps")
+
+
+def test_a_second_process_on_a_run_is_refused(call, copied_run):
+    with run_folder.locked(copied_run):
+        before = snapshot(copied_run)
+        call(train.main, "--load_model", copied_run, "--max_steps", 9).assert_refused(str(copied_run), f"process {os.getpid()}")
+        assert snapshot(copied_run) == before
+
+
+# --- what goes wrong on the way
+
+
+def test_a_loss_that_is_not_finite_stops_the_run_before_it_is_saved(call, copied_run, eager):
+    before = {name: content for name, content in snapshot(copied_run).items() if "ckpt" in name}
+    outcome = call(train.main, "--load_model", copied_run, "--learning_rate", 1e30, "--max_steps", 20, "--save_every", 1)
+    assert outcome.status == cli.PARTIAL
+    line = outcome.err.splitlines()[-1]
+    for word in ("loss/G", "not a finite number since step 8", "step 7 is intact", "--load_model", "--learning_rate 0.0002"):
+        assert word in line
+    after = {name: content for name, content in snapshot(copied_run).items() if "ckpt" in name}
+    assert before.items() <= after.items()
+    assert checkpoint_steps(copied_run) == [4, 5, 6, 7]
+    assert history(copied_run)[-1] == ("stopped", 8)
+
+
+def test_weights_that_are_not_finite_are_not_saved(call, copied_run, eager, at_log, monkeypatch):
+    """A gradient can be infinite where the loss is not yet."""
+    models = []
+    plain = train.build_model
+    monkeypatch.setattr(train, "build_model", lambda *args: models.append(plain(*args)) or models[0])
+    at_log(7, lambda: models[0].F.trainable_variables[0].assign_add(tf.fill(models[0].F.trainable_variables[0].shape, np.nan)))
+    outcome = call(train.main, "--load_model", copied_run, "--max_steps", 20, "--save_every", 7)
+    assert outcome.status == cli.PARTIAL
+    assert "the networks' weights: not a finite number since step 7" in outcome.err
+    assert checkpoint_steps(copied_run) == [4, 5, 6]
+
+
+def fill_the_disk() -> None:
+    """A limit on the size of files is a full disk to whoever writes."""
+    resource.setrlimit(resource.RLIMIT_FSIZE, (2000, resource.getrlimit(resource.RLIMIT_FSIZE)[1]))
+
+
+@pytest.fixture
+def disk():
+    limits, handler = resource.getrlimit(resource.RLIMIT_FSIZE), signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    yield
+    resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    signal.signal(signal.SIGXFSZ, handler)
+
+
+def test_a_full_disk_ends_in_one_line_and_the_older_checkpoint_is_usable(call, copied_run, eager, at_log, disk):
+    at_log(7, fill_the_disk)
+    outcome = call(train.main, "--load_model", copied_run, "--max_steps", 12, "--save_every", 1)
+    assert outcome.status == cli.PARTIAL
+    assert outcome.err.splitlines()[-1].startswith(
+        f"{Path(sys.argv[0]).name}: {copied_run}: cannot be written at step 7 (File too large). "
+    )
+    assert "The checkpoint of step 6 is intact; go on with: python train.py --load_model" in outcome.err
+    assert "Traceback" not in outcome.err
+    assert checkpoint_steps(copied_run) == [4, 5, 6] and not list(copied_run.glob(".saving*"))
+
+
+def test_a_run_folder_that_vanishes_ends_in_one_line(call, copied_run, eager, at_log):
+    at_log(7, lambda: shutil.rmtree(copied_run))
+    outcome = call(train.main, "--load_model", copied_run, "--max_steps", 12, "--save_every", 1)
+    assert outcome.status == cli.PARTIAL
+    assert f"{copied_run}: cannot be written at step 7 (No such file or directory). The folder is gone" in outcome.err.splitlines()[-1]
+    assert not copied_run.exists()
+
+
+def test_a_record_that_rots_stops_the_run_or_is_left_out(call, records, tmp_path):
+    X = Path(shutil.copy(records[1], tmp_path / "rotten.tfrecords"))
+    data = bytearray(X.read_bytes())
+    data[-100] ^= 1
+    X.write_bytes(data)
+    flags = ["--X", X, *records[2:], *TINY_RUN, "--checkpoints_dir", tmp_path, "--run_name", "run"]
+    outcome = call(train.main, *flags)
+    assert outcome.status == cli.PARTIAL
+    line = outcome.err.splitlines()[-1]
+    step = int(line.split("Saved at step ")[1].split(";")[0])
+    for word in (f"{X}: record 4 (counted from 0)", "--skip_bad_records", f"--load_model {tmp_path / 'run'}"):
+        assert word in line
+    assert step < 5 and checkpoint_steps(tmp_path / "run") == [step]
+
+    outcome = call(train.main, "--load_model", "run", "--checkpoints_dir", tmp_path, "--skip_bad_records")
+    assert outcome.status == cli.DONE
+    assert outcome.err.count("record 4 (counted from 0): damaged or cut off; left out") == 1
+    assert scalars(tmp_path / "run")["data/skipped_records"][-1] == (6, 1.0)
+
+
+@pytest.mark.parametrize(
+    ("kinds", "told", "not_told"),
+    [
+        ("invert,copy", ["G_inverts", "F_copies"], ["F_inverts", "G_copies", "G_collapses", "F_collapses"]),
+        ("collapse", ["G_collapses"], ["G_copies"]),
+    ],
+)
+def test_generators_that_go_wrong_are_reported(call, records, tmp_path, monkeypatch, kinds, told, not_told):
+    monkeypatch.setattr(model, "build_generator", builder(kinds))
+    monkeypatch.setattr(health, "WARM_UP", 10)
+    flags = ["--image_size", 32, "--ndf", 4, "--pool_size", 0, "--log_every", 5, "--max_steps", 20]
+    outcome = call(train.main, *records, *flags, "--checkpoints_dir", tmp_path, "--run_name", "run")
+    assert outcome.status == cli.DONE
+    events = [event for event, _ in history(tmp_path / "run")]
+    assert set(told) <= set(events) and not set(not_told) & set(events)
+    assert outcome.err.count("warning: G") == sum(event.startswith("G_") for event in events)  # each of them once
+    assert all(f"health/{topic}" in tags(tmp_path / "run") for topic in told)
+
+
+def tags(run: Path) -> list[str]:
+    return EventAccumulator(str(run), {"tensors": 0}).Reload().Tags()["tensors"]
+
+
+# --- wrong input
 
 
 @pytest.mark.parametrize(
@@ -90,31 +292,28 @@ def test_a_finished_run_is_left_as_it_is(call, trained_run):
     [
         (["--ngf", 4, "--norm", "batch"], ["--ngf 4 (the run has 2)", "--norm batch (the run has instance)"]),
         (["--image_size", 64], ["--image_size 64 (the run has 32)"]),
+        (["--Y", "{X}", "--ngf", 4], ["--ngf 4 (the run has 2)", "--Y {X}: 5 records", "(the run has 3 records"]),
         (["--run_name", "other"], ["--run_name other", "--load_model"]),
         (["--X", "missing.tfrecords"], ["missing.tfrecords", "no such file"]),
     ],
 )
-def test_what_contradicts_the_run_is_refused(call, trained_run, flags, words):
+def test_what_contradicts_the_run_is_refused(call, trained_run, records, flags, words):
     before = snapshot(trained_run)
+    flags, words = ([str(word).replace("{X}", records[1]) for word in some] for some in (flags, words))
     call(train.main, "--load_model", trained_run, *flags).assert_refused(*words)
     assert snapshot(trained_run) == before
 
 
-def test_a_run_that_cannot_be_continued_is_refused(call, trained_run, tmp_path):
+def test_a_run_that_cannot_be_continued_is_refused(call, copied_run, tmp_path):
     call(train.main, "--load_model", "nowhere", "--checkpoints_dir", tmp_path).assert_refused("--load_model nowhere", "no such run")
-    Config.load(trained_run).save(tmp_path)
-    call(train.main, "--load_model", tmp_path).assert_refused(str(tmp_path), "no checkpoint")
-
-    for file in trained_run.glob("*"):
-        (tmp_path / file.name).write_bytes(file.read_bytes())
-    settings = json.loads((tmp_path / "config.json").read_text())
-    (tmp_path / "config.json").write_text(json.dumps(settings | {"n_res_blocks": 2}))
-    call(train.main, "--load_model", tmp_path).assert_refused("model.ckpt-6", "does not fit")
+    settings = json.loads((copied_run / "config.json").read_text())
+    (copied_run / "config.json").write_text(json.dumps(settings | {"n_res_blocks": 2}))
+    call(train.main, "--load_model", copied_run).assert_refused("model.ckpt-6", "other settings")
 
 
 def test_a_run_is_named_by_the_minute(call, records, tmp_path, monkeypatch):
-    monkeypatch.setattr(config.time, "strftime", lambda form: "20200912-1241")
-    monkeypatch.setattr(train, "train", lambda *args: cli.DONE)
+    monkeypatch.setattr(run_folder.time, "strftime", lambda form: "20200912-1241")
+    monkeypatch.setattr(train.Training, "go", lambda self: cli.DONE)
     for _ in range(2):
         assert call(train.main, *records, *TINY_RUN, "--checkpoints_dir", tmp_path).status == cli.DONE
     assert sorted(f.name for f in tmp_path.iterdir()) == ["20200912-1241", "20200912-1241-2"]
@@ -150,20 +349,20 @@ def test_an_existing_run_name_is_refused(call, records, trained_run):
 
 
 def test_a_gate_opens_by_steps_or_by_time_whichever_is_first(monkeypatch):
-    now = 0.0
     monkeypatch.setattr(train.time, "monotonic", lambda: now)
-    gate, opened = train.Gate(steps=10, seconds=5), []
-    for step in range(1, 41):
-        now += 0.1 if step <= 20 else 2.0
-        if gate.due(step):
-            opened.append(step)
-    assert opened == [10, 20, 23, 26, 29, 30, 33, 36, 39, 40]
+    for last, first in ((float("-inf"), [1]), (0.0, [])):
+        now = 0.0
+        gate, opened = train.Gate(steps=10, seconds=5, last=last), []
+        for step in range(1, 41):
+            now += 0.1 if step <= 20 else 2.0
+            if gate.due(step):
+                opened.append(step)
+        assert opened == [*first, 10, 20, 23, 26, 29, 30, 33, 36, 39, 40]
 
 
-def test_the_second_ctrl_c_stops_at_once(call, records, tmp_path, stop_at):
+def test_the_second_ctrl_c_stops_at_once(call, copied_run, eager, stop_at):
     before = signal.getsignal(signal.SIGINT)
-    stop_at(1, signal.SIGINT, signal.SIGINT)
-    outcome = call(train.main, *records, *TINY_RUN, "--checkpoints_dir", tmp_path, "--run_name", "r")
-    assert outcome.status == cli.INTERRUPTED
-    assert not list((tmp_path / "r").glob("*.index"))
+    stop_at(7, signal.SIGINT, signal.SIGINT)
+    assert call(train.main, "--load_model", copied_run, "--max_steps", 20).status == cli.INTERRUPTED
+    assert checkpoint_steps(copied_run) == [4, 5, 6]
     assert signal.getsignal(signal.SIGINT) is before

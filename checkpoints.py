@@ -1,0 +1,123 @@
+"""A run's checkpoints: each appears whole or not at all, and an old one goes only when a newer one stands."""
+
+import os
+import shutil
+from pathlib import Path
+
+import tensorflow as tf
+
+from cli import InputError, whole
+
+KEEP = 5  # the newest; milestones beside them
+NAME = "model.ckpt"  # a checkpoint is model.ckpt-STEP.index and model.ckpt-STEP.data-…
+
+
+class Checkpoints:
+    """The checkpoints of `model` in the folder `run`, whose lock the caller holds. One whose index stands is complete: it is renamed last.
+
+    That of every `keep_every` steps is a milestone, which stays.
+    """
+
+    def __init__(self, run: Path, model: tf.Module, keep_every: int | None = None):
+        self.run, self.keep_every = run, keep_every
+        self.checkpoint = tf.train.Checkpoint(model=model)
+
+    def steps(self) -> list[int]:
+        """The steps of the complete checkpoints, in order."""
+        return sorted(self._by_step("index"))
+
+    @property
+    def newest(self) -> int | None:
+        """The step of the newest complete checkpoint, if there is one."""
+        return max(self.steps(), default=None)
+
+    def is_milestone(self, step: int) -> bool:
+        """Tells whether the checkpoint of this step is due whatever else is, and stays."""
+        return self.keep_every is not None and step % self.keep_every == 0
+
+    def save(self, step: int) -> None:
+        """Writes a checkpoint; then the one that is now the sixth goes. Raises `OSError` or a TensorFlow error, the others being intact."""
+        before = self.steps()
+        folder = self.run / f".saving-{step}"
+        folder.mkdir()
+        try:
+            self.checkpoint.write(str(folder / f"{NAME}-{step}"))
+            files = sorted(folder.iterdir(), key=lambda file: file.suffix == ".index")
+            for file in files:
+                _sync(file)  # after a power cut there must be no name without its content
+            for file in files:
+                os.replace(file, self.run / file.name)
+            _sync(self.run)
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+
+        after = sorted({*before, step})
+        # Those that had fallen out before are milestones, maybe of another keep_every, and none of ours to remove.
+        old = [s for s in before[-KEEP:] if s not in after[-KEEP:] and not self.is_milestone(s)]
+        self._write_state([s for s in after if s not in old])
+        for s in old:
+            for file in sorted(self._files(s), reverse=True):  # the index first: without its data it would promise too much
+                file.unlink()
+
+    def restore(self) -> tuple[int, list[int]]:
+        """Restores the newest checkpoint that can be read. Returns its step, 0 if there is none yet, and the steps of damaged ones.
+
+        Those are renamed to …damaged. Raises `InputError` if none can be read, or it does not fit the model.
+        """
+        for leftover in self.run.glob(".saving-*"):
+            shutil.rmtree(leftover)
+        steps = self.steps()
+        for step, file in self._by_step("data-*").items():
+            if step not in steps:
+                file.unlink()
+
+        good = next((step for step in reversed(steps) if self._readable(step)), None)
+        if good is None:
+            if steps:
+                raise InputError(f"{self.run}: its checkpoints are damaged, all of them ({', '.join(map(str, steps))})")
+            return 0, []
+        try:
+            # Quiet on the way out, should the assertions fail.
+            status = self.checkpoint.read(str(self.run / f"{NAME}-{good}")).expect_partial()
+            status.assert_existing_objects_matched()
+            status.assert_consumed()
+        except (AssertionError, ValueError):
+            raise InputError(f"{self.run / NAME}-{good}: made by other settings than config.json's, or by another version") from None
+        damaged = [step for step in steps if step > good]
+        for file in (file for step in damaged for file in self._files(step)):
+            file.rename(f"{file}.damaged")
+        self._write_state([step for step in steps if step <= good])
+        return good, damaged
+
+    def _readable(self, step: int) -> bool:
+        """Reads a checkpoint to its end; all in it has checksums. Raises `OSError` if its files must not be read."""
+        for file in self._files(step):
+            file.open("rb").close()
+        try:
+            reader = tf.train.load_checkpoint(str(self.run / f"{NAME}-{step}"))
+            for name in reader.get_variable_to_shape_map():
+                reader.get_tensor(name)
+        except Exception:  # of many kinds, as TensorFlow words and maps them
+            return False
+        return True
+
+    def _by_step(self, suffix: str) -> dict[int, Path]:
+        files = {file.stem.removeprefix(f"{NAME}-"): file for file in self.run.glob(f"{NAME}-*.{suffix}")}
+        return {int(step): file for step, file in files.items() if step.isdigit()}
+
+    def _files(self, step: int) -> list[Path]:
+        return [file for file in self.run.glob(f"{NAME}-{step}.*") if not file.name.endswith(".damaged")]
+
+    def _write_state(self, steps: list[int]) -> None:
+        """Writes the file by which `tf.train.latest_checkpoint` finds the newest."""
+        lines = [f'model_checkpoint_path: "{NAME}-{steps[-1]}"', *(f'all_model_checkpoint_paths: "{NAME}-{s}"' for s in steps)]
+        with whole(self.run / "checkpoint") as file:
+            file.write_text("\n".join(lines) + "\n")
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

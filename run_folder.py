@@ -1,0 +1,115 @@
+"""A run's folder, `checkpoints/RUN`: how it is made and found, whose it is while a process trains in it, and its history."""
+
+import contextlib
+import errno
+import fcntl
+import itertools
+import json
+import os
+import socket
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from cli import InputError, whole
+from config import Config
+
+LOCK, DATA, HISTORY = ".lock", "data.json", "history.jsonl"
+
+
+def check_run_name(name: str, checkpoints_dir: Path) -> None:
+    """Raises `InputError` unless a run folder of that name can be made."""
+    if name in ("", "..") or Path(name).name != name:
+        raise InputError(f"--run_name {name!r}: a name, not a path; --checkpoints_dir says where")
+    if (checkpoints_dir / name).exists():
+        raise InputError(f"--run_name {name}: {checkpoints_dir / name} exists; continue it with --load_model {name}")
+
+
+def new_run(checkpoints_dir: Path, name: str | None, config: Config, data: dict[str, dict]) -> Path:
+    """Makes a run folder with its settings and the fingerprints of its data, whole from the beginning.
+
+    It is called `name`, or the time as YYYYmmdd-HHMM, with -2 and so on if that minute has one. Raises `InputError`.
+    """
+    if name is not None:
+        check_run_name(name, checkpoints_dir)
+    stamp = time.strftime("%Y%m%d-%H%M")
+    for name_or_time in [name] if name is not None else itertools.chain([stamp], (f"{stamp}-{n}" for n in itertools.count(2))):
+        run = checkpoints_dir / name_or_time
+        try:
+            with whole(run) as folder:  # a rename, which fails where there is a folder with something in it
+                folder.mkdir()
+                config.save(folder)
+                (folder / DATA).write_text(json.dumps(data, indent=2) + "\n")
+            return run
+        except OSError:
+            if not run.exists():
+                raise
+    raise InputError(f"--run_name {name}: another process has just made it; name another")
+
+
+def find_run(name: str, checkpoints_dir: Path) -> Path:
+    """Returns the run folder that `name` means: a path, or a name in `checkpoints_dir`. Raises `InputError`."""
+    for run in (checkpoints_dir / name, Path(name)):
+        if (run / "config.json").is_file():
+            return run
+    raise InputError(f"--load_model {name}: no such run in {checkpoints_dir} (a run folder holds config.json)")
+
+
+@contextlib.contextmanager
+def locked(run: Path) -> Iterator[None]:
+    """Holds the run's lock. Raises `InputError`, which names the holder, if another process has it.
+
+    The lock is the kernel's (flock): it ends with the process that holds it, however that ends, and needs no cleaning up.
+    """
+    with open(run / LOCK, "a+") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            file.seek(0)
+            raise InputError(f"{run}: {file.read() or 'another process'} is training there; stop it first, or start another run") from None
+        except OSError as e:
+            if e.errno not in (errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS):
+                raise
+            # some network file systems; who trains there can do so, with the care that the lock would have taken for him
+        file.truncate(0)
+        file.write(f"process {os.getpid()} on {socket.gethostname()}, since {_now()},")
+        file.flush()
+        try:
+            yield
+        finally:
+            file.truncate(0)  # a command that is refused leaves the file as it was
+
+
+def data_contradictions(run: Path, *readers) -> list[str]:
+    """Lists the readers whose files are not those that the run was begun with, going by their fingerprints.
+
+    One that is cut off, and may be (--skip_bad_records), counts as the same file if it has no more records than that. Raises `InputError`.
+    """
+    file, wrong = run / DATA, []
+    try:
+        begun = json.loads(file.read_text())
+        for reader in readers:
+            then, now = begun[reader.name], reader.fingerprint
+            if reader.cut_off and now["records"] <= then["records"]:
+                reader.expect(then["records"])
+            elif now != then:
+                wrong.append(f"--{reader.name} {reader.file}: {_describe(now)} (the run has {_describe(then)})")
+    except (ValueError, TypeError, KeyError, FileNotFoundError):
+        raise InputError(f"{file}: missing or damaged; it says which data the run was begun with") from None
+    return wrong
+
+
+def _describe(fingerprint: dict) -> str:
+    return f"{fingerprint['records']} records, {fingerprint['bytes']} bytes, headers {fingerprint['headers']}"
+
+
+def record(run: Path, event: str, step: int, **details: Any) -> None:
+    """Adds a line to the run's history, `history.jsonl`."""
+    entry = {"time": _now(), "event": event, "step": step, "process": os.getpid(), "host": socket.gethostname(), **details}
+    with open(run / HISTORY, "a") as file:
+        file.write(json.dumps(entry, ensure_ascii=False) + "\n")
+
+
+def _now() -> str:
+    return time.strftime("%Y-%m-%d %H:%M:%S")

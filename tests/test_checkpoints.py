@@ -1,0 +1,196 @@
+"""Checkpoints: whole or not there, the newest five and milestones, and the way back when one is damaged."""
+
+import os
+import resource
+import signal
+from pathlib import Path
+
+import pytest
+import tensorflow as tf
+from conftest import snapshot
+
+import checkpoints
+from checkpoints import Checkpoints
+from cli import InputError
+
+
+class Model(tf.Module):
+    def __init__(self, *shape: int):
+        super().__init__()
+        self.weights = tf.Variable(tf.zeros(shape or [3]))
+        self.step = tf.Variable(0)
+
+    def train_to(self, step: int) -> "Model":
+        self.weights.assign(tf.fill(self.weights.shape, float(step)))
+        self.step.assign(step)
+        return self
+
+
+def saved(run: Path, *steps: int, keep_every: int | None = None) -> Checkpoints:
+    """A run folder with checkpoints of these steps, saved in this order."""
+    model = Model()
+    run_checkpoints = Checkpoints(run, model, keep_every)
+    for step in steps:
+        model.train_to(step)
+        run_checkpoints.save(step)
+    return run_checkpoints
+
+
+def restored(run: Path) -> tuple[Model, int, list[int]]:
+    model = Model()
+    return model, *Checkpoints(run, model).restore()
+
+
+def test_what_is_saved_is_restored(tmp_path):
+    saved(tmp_path, 3, 7)
+    model, step, damaged = restored(tmp_path)
+    assert (step, damaged) == (7, [])
+    assert model.weights.numpy().tolist() == [7, 7, 7] and model.step.numpy() == 7
+
+
+def test_without_a_checkpoint_the_model_is_left_as_it_is(tmp_path):
+    model = Model().train_to(5)
+    assert Checkpoints(tmp_path, model).restore() == (0, [])
+    assert model.step.numpy() == 5
+    assert Checkpoints(tmp_path, model).newest is None
+
+
+def test_a_checkpoint_is_two_files_and_tensorflow_finds_the_newest(tmp_path):
+    saved(tmp_path, 9, 10)
+    names = [f"model.ckpt-{step}.{suffix}" for step in (10, 9) for suffix in ("data-00000-of-00001", "index")]
+    assert sorted(f.name for f in tmp_path.iterdir()) == ["checkpoint", *names]
+    assert tf.train.latest_checkpoint(str(tmp_path)) == str(tmp_path / "model.ckpt-10")
+    assert tf.train.get_checkpoint_state(str(tmp_path)).all_model_checkpoint_paths == [str(tmp_path / f"model.ckpt-{s}") for s in (9, 10)]
+
+
+def test_the_newest_five_are_kept(tmp_path):
+    assert saved(tmp_path, *range(8, 15)).steps() == [10, 11, 12, 13, 14]
+    assert len(list(tmp_path.glob("model.ckpt-*"))) == 10
+
+
+def test_milestones_stay(tmp_path):
+    assert saved(tmp_path, *range(1, 14), keep_every=3).steps() == [3, 6, 9, 10, 11, 12, 13]
+
+
+def test_milestones_of_before_stay_when_keep_every_changes(tmp_path):
+    saved(tmp_path, *range(1, 8), keep_every=2)
+    run_checkpoints = Checkpoints(tmp_path, Model(), keep_every=5)
+    for step in range(8, 14):
+        run_checkpoints.save(step)
+    assert run_checkpoints.steps() == [2, 5, 9, 10, 11, 12, 13]
+
+
+@pytest.mark.parametrize("killed_at", ["write", "replace data", "replace index", "state", "unlink"])
+def test_at_no_moment_is_there_no_complete_checkpoint(tmp_path, monkeypatch, killed_at):
+    """The process dies at each stage of a save: what it leaves behind can be gone on from."""
+
+    class Killed(BaseException):
+        pass
+
+    def die(*args, **kwargs):
+        raise Killed
+
+    run_checkpoints = saved(tmp_path, 1, 2, 3, 4, 5)
+    run_checkpoints.checkpoint.model.train_to(6)
+    real_replace = os.replace
+
+    def replace(source, target):
+        if str(target).endswith("index" if killed_at == "replace index" else "0001"):
+            die()
+        real_replace(source, target)
+
+    monkeypatch.setattr(checkpoints.shutil, "rmtree", lambda *args, **kwargs: None)  # a killed process cleans nothing up
+    if killed_at == "write":
+        monkeypatch.setattr(checkpoints, "_sync", die)
+    elif killed_at.startswith("replace"):
+        monkeypatch.setattr(checkpoints.os, "replace", replace)
+    elif killed_at == "state":
+        monkeypatch.setattr(Checkpoints, "_write_state", die)
+    else:
+        monkeypatch.setattr(Path, "unlink", die)
+    with pytest.raises(Killed):
+        run_checkpoints.save(6)
+    monkeypatch.undo()
+
+    expected = 5 if killed_at in ("write", "replace data", "replace index") else 6
+    model, step, damaged = restored(tmp_path)
+    assert (step, damaged) == (expected, [])
+    assert model.weights.numpy().tolist() == [expected] * 3
+    assert not list(tmp_path.glob(".saving-*"))
+    assert {f.name.split(".")[1] for f in tmp_path.glob("model.ckpt-*")} == {f"ckpt-{s}" for s in Checkpoints(tmp_path, model).steps()}
+    Checkpoints(tmp_path, model.train_to(7)).save(7)
+    assert restored(tmp_path)[1] == 7
+
+
+@pytest.mark.parametrize("suffix", ["index", "data-00000-of-00001"])
+@pytest.mark.parametrize("damage", ["flip", "cut", "empty", "missing"])
+def test_a_damaged_checkpoint_is_set_aside_and_the_one_before_taken(tmp_path, suffix, damage):
+    saved(tmp_path, 1, 2, 3)
+    file = tmp_path / f"model.ckpt-3.{suffix}"
+    content = bytearray(file.read_bytes())
+    content[3] ^= 255
+    if damage == "missing":
+        file.unlink()
+    else:
+        file.write_bytes({"flip": bytes(content), "cut": content[:-9], "empty": b""}[damage])
+    model, step, damaged = restored(tmp_path)
+    assert step == 2 and model.weights.numpy().tolist() == [2, 2, 2]
+    if (suffix, damage) == ("index", "missing"):  # then it was never complete
+        assert damaged == [] and not list(tmp_path.glob("model.ckpt-3*"))
+    else:
+        assert damaged == [3] and all(f.name.endswith(".damaged") for f in tmp_path.glob("model.ckpt-3*"))
+    assert tf.train.latest_checkpoint(str(tmp_path)) == str(tmp_path / "model.ckpt-2")
+    Checkpoints(tmp_path, model.train_to(3)).save(3)
+    assert restored(tmp_path)[1:] == (3, [])
+
+
+def test_if_all_are_damaged_nothing_is_touched(tmp_path):
+    saved(tmp_path, 1, 2)
+    for file in tmp_path.glob("*.data*"):
+        file.write_bytes(b"")
+    before = snapshot(tmp_path)
+    with pytest.raises(InputError, match=r"damaged, all of them \(1, 2\)"):
+        restored(tmp_path)
+    assert snapshot(tmp_path) == before
+
+
+def test_a_checkpoint_of_other_networks_is_refused(tmp_path):
+    saved(tmp_path, 1)
+    before = snapshot(tmp_path)
+    for other in (Model(4), tf.Module()):
+        with pytest.raises(InputError, match="model.ckpt-1: made by other settings"):
+            Checkpoints(tmp_path, other).restore()
+    assert snapshot(tmp_path) == before
+
+
+def test_what_the_user_puts_beside_the_checkpoints_is_left_alone(tmp_path):
+    saved(tmp_path, 1)
+    mine = {"model.ckpt-best.index": b"1", "model.ckpt-best.data-00000-of-00001": b"2", "notes.txt": b"3"}
+    for name, content in mine.items():
+        (tmp_path / name).write_bytes(content)
+    restored(tmp_path)
+    saved(tmp_path, *range(2, 9))
+    assert {name: (tmp_path / name).read_bytes() for name in mine} == mine
+
+
+def test_a_full_disk_leaves_the_older_checkpoints(tmp_path):
+    """A limit on the size of files is a full disk to whoever writes."""
+    model = Model(1000)
+    Checkpoints(tmp_path, model.train_to(1)).save(1)
+    before = snapshot(tmp_path)
+    limits, handler = resource.getrlimit(resource.RLIMIT_FSIZE), signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (2000, limits[1]))
+    try:
+        with pytest.raises((OSError, tf.errors.OpError), match="File too large"):
+            Checkpoints(tmp_path, model.train_to(2)).save(2)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        signal.signal(signal.SIGXFSZ, handler)
+    assert snapshot(tmp_path) == before
+
+
+def test_a_folder_that_is_gone_is_not_made_again(tmp_path):
+    run_checkpoints = Checkpoints(tmp_path / "gone", Model())
+    with pytest.raises(FileNotFoundError):
+        run_checkpoints.save(1)
+    assert not (tmp_path / "gone").exists()

@@ -138,10 +138,14 @@ class CycleGAN(tf.Module):
             # G's term does not depend on F's weights, nor F's on G's: the gradient of the sum is each one's own.
             total = G_loss + F_loss + cycle_loss
             losses = {"loss/G": G_loss, "loss/F": F_loss, "loss/cycle": cycle_loss}
-            if self.config.lambda_identity:
+        gradients = tape.gradient(total, self._generator_variables)
+        if self.config.lambda_identity:
+            # TensorFlow adds three gradients (AddN) in the order in which threads happen to be done, and would make one such sum of g + i.
+            with tf.GradientTape() as tape:
                 losses["loss/identity"] = self.identity_loss(x, y)
-                total += losses["loss/identity"]
-        self._apply(self.generator_optimizer, tape, total, self._generator_variables)
+            of_identity = tape.gradient(losses["loss/identity"], self._generator_variables)
+            gradients = [tf.reduce_sum(tf.stack(pair), axis=0) for pair in zip(gradients, of_identity, strict=True)]
+        self.generator_optimizer.apply(gradients, self._generator_variables)
         return losses, fake_x, fake_y
 
     def _train_discriminators(self, x: tf.Tensor, y: tf.Tensor, fake_x: tf.Tensor, fake_y: tf.Tensor) -> Losses:
@@ -151,7 +155,8 @@ class CycleGAN(tf.Module):
             D_X_loss = self.discriminator_loss(D_X(x, training=True), D_X(past_x, training=True))
             D_Y_loss = self.discriminator_loss(D_Y(y, training=True), D_Y(past_y, training=True))
             total = D_X_loss + D_Y_loss
-        self._apply(self.discriminator_optimizer, tape, total, self._discriminator_variables)
+        gradients = tape.gradient(total, self._discriminator_variables)
+        self.discriminator_optimizer.apply(gradients, self._discriminator_variables)
         return {"loss/D_X": D_X_loss, "loss/D_Y": D_Y_loss}
 
     def _health(self, x: tf.Tensor, y: tf.Tensor, fake_x: tf.Tensor, fake_y: tf.Tensor, losses: Losses) -> Losses:
@@ -177,10 +182,6 @@ class CycleGAN(tf.Module):
         if not all(bool(tf.reduce_all(tf.math.is_finite(w))) for network in (self.G, self.F, self.D_X, self.D_Y) for w in network.weights):
             return "the networks' weights", int(self.step)
         return None
-
-    @staticmethod
-    def _apply(optimizer: keras.optimizers.Optimizer, tape: tf.GradientTape, loss: tf.Tensor, variables: list) -> None:
-        optimizer.apply(tape.gradient(loss, variables), variables)
 
     def _update_average(self, average: Generator, generator: Generator) -> None:
         # The first steps count less than the decay would have it, or the average would hang on to its random start.

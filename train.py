@@ -96,7 +96,7 @@ class Training:
         self.losses: dict = {}
         self.told: set[str] = set()
         self.progress = cli.Progress(self.total, "steps")
-        self.go_on = f"python train.py --load_model {shlex.quote(str(run))}"
+        self.go_on = f"python train.py --load_model{'=' if str(run).startswith('-') else ' '}{shlex.quote(str(run))}"
 
     def go(self, changed: dict | None = None) -> int:
         """Trains until the end, a signal, or trouble. `changed`: the settings that a continued run changes. Returns the exit status."""

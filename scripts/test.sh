@@ -3,4 +3,4 @@
 source "$(dirname "$0")/common.sh"
 
 bash scripts/setup.sh dev
-"$VENV/bin/python" -m pytest "$@"
+"$VENV/bin/python" -m pytest --numprocesses logical --maxprocesses 4 --dist loadfile "$@"

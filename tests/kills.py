@@ -78,6 +78,7 @@ def kill(process: subprocess.Popen, run: Path, rng: random.Random, while_saving:
 
 def disturb(folder: Path, flags: list, kills: int, while_saving: int, longest: float, seed: int = 0, say=lambda text: None) -> Tally:
     """Trains `folder`/checkpoints/cut to its end through that many kills. Raises `RuntimeError` if the run cannot be finished."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job ignores it, and so would its children
     rng, tally, run = random.Random(seed), Tally(), folder / "checkpoints" / "cut"
     while tally.kills < kills or tally.while_saving < while_saving:
         process = go_on(folder, *flags)
@@ -132,7 +133,8 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--kills", type=int, default=24)
     parser.add_argument("--while_saving", type=int, default=8, help="how many of them in the middle of a save, at least")
-    parser.add_argument("--steps", type=int, default=800)
+    parser.add_argument("--steps", type=int, default=2000)
+    parser.add_argument("--longest", type=float, default=20, help="seconds until a random kill comes, at most; a start takes about ten")
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
 
@@ -145,13 +147,12 @@ def main() -> int:
             write_records(folder / f"{domain}.tfrecords", [draw(i) for i in seeds])
             for domain, seeds in (("X", range(7)), ("Y", range(9, 14)))
         ]
-        flags = ["--X", files[0], "--Y", files[1], *FLAGS, "--max_steps", args.steps]
+        flags = ["--X", files[0], "--Y", files[1], *FLAGS, "--max_steps", args.steps, "--n_epochs", args.steps]
         begin = time.monotonic()
         if train(folder, *flags, "--run_name", "whole").wait():
             raise RuntimeError((folder / "log").read_text())
-        seconds = time.monotonic() - begin
-        print(f"undisturbed: {args.steps} steps in {seconds:.0f} s")
-        tally = disturb(folder, flags, args.kills, args.while_saving, seconds / 2, args.seed, say=lambda text: print(text, flush=True))
+        print(f"undisturbed: {args.steps} steps in {time.monotonic() - begin:.0f} s", flush=True)
+        tally = disturb(folder, flags, args.kills, args.while_saving, args.longest, args.seed, say=lambda text: print(text, flush=True))
         differences = compare(folder / "checkpoints" / "whole", folder / "checkpoints" / "cut", args.steps)
     print(f"{tally.kills} kills ({', '.join(f'{n} {name}' for name, n in tally.signals.items())}), {tally.while_saving} while saving,")
     print(f"{tally.before_first_checkpoint} before the first checkpoint: {len(differences)} differences from the undisturbed run")

@@ -122,6 +122,26 @@ def test_at_no_moment_is_there_no_complete_checkpoint(tmp_path, monkeypatch, kil
     assert restored(tmp_path)[1] == 7
 
 
+def test_files_are_on_the_disk_before_they_take_their_names(tmp_path, monkeypatch):
+    """After a power cut there must be no name without its content."""
+    done, real = [], {name: getattr(os, name) for name in ("fsync", "replace")}
+
+    def fsync(descriptor):
+        done.append(("fsync", Path(f"/proc/self/fd/{descriptor}").resolve().name))
+        real["fsync"](descriptor)
+
+    def replace(source, target):
+        done.append(("replace", Path(target).name))
+        real["replace"](source, target)
+
+    monkeypatch.setattr(checkpoints.os, "fsync", fsync)
+    monkeypatch.setattr(checkpoints.os, "replace", replace)
+    saved(tmp_path, 3)
+    data, index = "model.ckpt-3.data-00000-of-00001", "model.ckpt-3.index"
+    expected = [("fsync", data), ("fsync", index), ("replace", data), ("replace", index), ("fsync", tmp_path.name)]
+    assert done[:5] == expected
+
+
 @pytest.mark.parametrize("suffix", ["index", "data-00000-of-00001"])
 @pytest.mark.parametrize("damage", ["flip", "cut", "empty", "missing"])
 def test_a_damaged_checkpoint_is_set_aside_and_the_one_before_taken(tmp_path, suffix, damage):

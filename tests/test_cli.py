@@ -17,6 +17,7 @@ from conftest import snapshot
 import cli
 
 ROOT = Path(__file__).parent.parent
+OUT_OF_MEMORY = "out of memory: make the pictures, the batch or the networks smaller"
 
 
 def raiser(error: BaseException):
@@ -59,6 +60,8 @@ def test_run_returns_the_status_of_the_command_and_says_nothing(call, returned, 
         (OSError(errno.EDQUOT, "Disk quota exceeded"), 1, "output: Disk quota exceeded"),
         (OSError("no number"), 2, "output: no number"),
         (tf.errors.ResourceExhaustedError(None, None, "a; No space left on device"), 1, "output: No space left on device"),
+        (tf.errors.ResourceExhaustedError(None, None, "OOM when allocating"), 1, OUT_OF_MEMORY),
+        (MemoryError(), 1, OUT_OF_MEMORY),
         (KeyboardInterrupt(), 130, "interrupted"),
         (cli.Terminated(), 143, "terminated"),
     ],
@@ -131,6 +134,11 @@ def options(*argv: str):
         (["--rate", "3"], "--rate: 3 is out of range: use from 0 to 2"),
         (["--rate", "nan"], "nan"),
         (["--rate", "x"], "invalid float value: 'x'"),
+        (["--rate", ""], "--rate: '' is empty"),
+        (["--rate=--"], "--rate: '--' is no value"),
+        (["--rate", "a\0b"], "--rate: 'a\\x00b' has a NUL character"),
+        (["--rate", "\udcff"], "--rate: '\\udcff' is not UTF-8"),
+        (["\udcff"], "unrecognized arguments: \\udcff"),
         (["stray"], "stray"),
     ],
 )
@@ -144,7 +152,9 @@ def test_parser_refuses_in_one_line_without_usage(call, argv, words):
         (float, 0, float("inf"), "inf", "inf is not a finite number"),
         (float, 0, float("inf"), "1e999", "1e999 is not a finite number"),
         (float, 0, float("inf"), "nan", "nan is out of range: use at least 0"),
+        (float, 1, 2, "nan", "nan is out of range: use from 1 to 2"),
         (int, 0, 2**31 - 1, str(2**31), "2147483648 is out of range: use from 0 to 2147483647"),
+        (int, 1, float("inf"), str(2**31), "2147483648 is out of range: use from 1 to 2147483647"),
     ],
 )
 def test_number_says_what_is_wrong(kind, low, high, text, refusal):

@@ -149,7 +149,7 @@ def test_what_is_no_model_is_not_replaced(call, trained_run, tmp_path):
         (["--image_size", 30], ["--image_size", "30"]),
         (["--YtoX_model", "red2blue.pb"], ["--YtoX_model", "same"]),
         (["--checkpoint_dir", "nowhere"], ["nowhere", "no such"]),
-        (["--checkpoint_dir", "RUN/model.ckpt-5"], ["model.ckpt-5", "no such"]),
+        (["--checkpoint_dir", "RUN/model.ckpt-3"], ["model.ckpt-3", "no such"]),
     ],
 )
 def test_wrong_input_is_one_line_and_leaves_nothing(call, trained_run, tmp_path, more, words):

@@ -261,6 +261,23 @@ def test_a_checkpoint_holds_the_whole_state(tmp_path, settings):
         assert np.array_equal(value, found[name]), name
 
 
+def test_threads_do_not_decide_in_which_order_anything_is_added():
+    """TensorFlow's sum of three or more begins with the input whose memory it can take over: one that nobody else is still to read.
+
+    Which one that is must not depend on how far other threads are, or a step would have other last bits from run to run.
+    """
+    model = tiny(lambda_identity=0.5)
+    graph = model.train_step.get_concrete_function(pictures(0), pictures(1)).graph
+
+    def may_be_read_elsewhere(tensor: tf.Tensor) -> bool:
+        views = ("Reshape", "Identity", "Squeeze", "ExpandDims")  # of the same memory
+        return len(tensor.consumers()) > 1 or tensor.op.type in views and may_be_read_elsewhere(tensor.op.inputs[0])
+
+    sums = [op for op in graph.get_operations() if op.type == "AddN" and len(op.inputs) > 2]
+    assert sums
+    assert [op.name for op in sums if any(map(may_be_read_elsewhere, op.inputs))] == []
+
+
 def test_the_whole_step_compiles_with_xla():
     keras.utils.set_random_seed(2)
     plain = tiny(ema=0.9)

@@ -71,7 +71,7 @@ def locked(run: Path) -> Iterator[None]:
         except OSError as e:
             if e.errno not in (errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS):
                 raise
-            # some network file systems; who trains there can do so, with the care that the lock would have taken for him
+            # Some network file systems have no locks: training goes on there, unguarded.
         file.truncate(0)
         file.write(f"process {os.getpid()} on {socket.gethostname()}, since {_now()},")
         file.flush()

@@ -62,6 +62,17 @@ def test_a_name_that_another_process_takes_meanwhile_is_left_to_it(tmp_path, mon
     assert snapshot(tmp_path) == before
 
 
+@pytest.mark.parametrize("name", [None, "run"])
+def test_where_nothing_can_be_written_no_other_name_is_tried(tmp_path, monkeypatch, name):
+    def save(self, folder):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(Config, "save", save)
+    with pytest.raises(OSError, match="No space left on device"):
+        make(tmp_path / "new", name)
+    assert list(tmp_path.iterdir()) == []
+
+
 @pytest.mark.parametrize("name", ["", ".", "..", "a/b", "../a", "a/", "/a"])
 def test_a_run_name_is_no_path(tmp_path, name):
     with pytest.raises(InputError, match="--run_name .*a name, not a path"):

@@ -15,6 +15,7 @@ import cli
 import images
 from cli import InputError
 
+JPEG = b"\xff\xd8"  # how such a file begins
 SEED = 180  # of the order in the file, so that equal folders give equal files
 
 
@@ -105,7 +106,10 @@ def encode(file: Path, max_size: int) -> bytes | images.PictureError:
         shrink = max_size and images.short_side(data) > max_size
         if images.is_plain(data) and not shrink:
             with contextlib.suppress(tf.errors.InvalidArgumentError):  # damaged, or of a kind that Pillow alone reads
-                tf.io.decode_image(data, channels=3, expand_animations=False)
+                if data.startswith(JPEG):  # an eighth of the size reads all of the file, which is what can be damaged, and computes little
+                    tf.io.decode_jpeg(data, channels=3, ratio=8)
+                else:
+                    tf.io.decode_image(data, channels=3, expand_animations=False)
                 return data
         picture = images.decode(data)
         return images.encode_png(images.resize_short_side(picture, max_size) if shrink else picture)

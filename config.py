@@ -53,6 +53,14 @@ class Config:
     n_epochs: int = _setting(100, number(int, 0), "epochs at the full learning rate; one epoch passes the larger data set once")
     n_epochs_decay: int = _setting(100, number(int, 0), "epochs after that, in which the learning rate falls linearly to 0")
     max_steps: int | None = _setting(None, number(int, 1), "stop at this step at the latest; the decay then spans the second half")
+    precision: str = _setting(
+        "float32",
+        str,
+        "number type of the networks' arithmetic; auto: the fastest that the device has by itself. Weights and losses are float32",
+        True,
+        choices=("float32", "bfloat16", "float16", "auto"),
+    )
+    xla: bool = _setting(False, bool, "compile the training step with XLA: longer to start, faster on most GPUs, slower on CPUs")
     seed: int = _setting(0, number(int, 0, 2**31 - 1), "seed of initialisation, order, augmentation and pools", True)
     log_every: int = _setting(100, number(int, 1), "steps between scalars, or 30 s if that is sooner")
     image_every: int = _setting(500, number(int, 1), "steps between pictures and histograms, or 5 min if that is sooner")

@@ -3,7 +3,9 @@
 G: X → Y and F: Y → X are the generators, D_X and D_Y the discriminators.
 """
 
+import functools
 import math
+from collections.abc import Callable
 
 import keras
 import tensorflow as tf
@@ -12,6 +14,7 @@ from config import Config
 from discriminator import Discriminator
 from generator import Generator
 from health import GeneratorHealth, RunningMean
+from ops import number_type
 from utils import ImagePool
 
 Losses = dict[str, tf.Tensor]
@@ -52,8 +55,9 @@ class CycleGAN(tf.Module):
         self.config = config
         self.G = build_generator(config, "G")
         self.F = build_generator(config, "F")
-        self.D_X = Discriminator(config.ndf, config.norm, name="D_X")
-        self.D_Y = Discriminator(config.ndf, config.norm, name="D_Y")
+        with number_type(config.precision):
+            self.D_X = Discriminator(config.ndf, config.norm, name="D_X")
+            self.D_Y = Discriminator(config.ndf, config.norm, name="D_Y")
 
         self.learning_rate = ConstantThenLinear(config.learning_rate, decay_start, total_steps)
         self.step = tf.Variable(0, trainable=False, dtype=tf.int64, name="step")
@@ -78,6 +82,8 @@ class CycleGAN(tf.Module):
     def _adam(self, variables: list) -> keras.optimizers.Optimizer:
         # epsilon: PyTorch's and TensorFlow 1's, not Keras' 1e-7
         optimizer = keras.optimizers.Adam(self.learning_rate, beta_1=self.config.beta1, epsilon=1e-8)
+        if self.config.precision == "float16":  # small gradients would vanish
+            optimizer = keras.optimizers.LossScaleOptimizer(optimizer)
         optimizer.build(variables)  # its slots exist before a checkpoint is restored
         return optimizer
 
@@ -112,9 +118,12 @@ class CycleGAN(tf.Module):
         G, F = self.G(y, training=True), self.F(x, training=True)
         return self.config.lambda_identity * (self.config.lambda2 * l1(G, y) + self.config.lambda1 * l1(F, x))
 
-    @tf.function(reduce_retracing=True)
-    def train_step(self, x: tf.Tensor, y: tf.Tensor) -> Losses:
-        """One step of both generators, then of both discriminators; returns scalars and does nothing else."""
+    @functools.cached_property
+    def train_step(self) -> Callable[[tf.Tensor, tf.Tensor], Losses]:
+        """(x, y) → scalars: one step of both generators, then of both discriminators; as a graph, compiled by XLA on request."""
+        return tf.function(self._train_step, reduce_retracing=True, jit_compile=self.config.xla or None)
+
+    def _train_step(self, x: tf.Tensor, y: tf.Tensor) -> Losses:
         learning_rate = self.learning_rate(self.step)
         losses, fake_x, fake_y = self._train_generators(x, y)
         losses |= self._train_discriminators(x, y, fake_x, fake_y)
@@ -138,12 +147,14 @@ class CycleGAN(tf.Module):
             # G's term does not depend on F's weights, nor F's on G's: the gradient of the sum is each one's own.
             total = G_loss + F_loss + cycle_loss
             losses = {"loss/G": G_loss, "loss/F": F_loss, "loss/cycle": cycle_loss}
+            total = self.generator_optimizer.scale_loss(total)
         gradients = tape.gradient(total, self._generator_variables)
         if self.config.lambda_identity:
             # TensorFlow adds three gradients (AddN) in the order in which threads happen to be done, and would make one such sum of g + i.
             with tf.GradientTape() as tape:
                 losses["loss/identity"] = self.identity_loss(x, y)
-            of_identity = tape.gradient(losses["loss/identity"], self._generator_variables)
+                total = self.generator_optimizer.scale_loss(losses["loss/identity"])
+            of_identity = tape.gradient(total, self._generator_variables)
             gradients = [tf.reduce_sum(tf.stack(pair), axis=0) for pair in zip(gradients, of_identity, strict=True)]
         self.generator_optimizer.apply(gradients, self._generator_variables)
         return losses, fake_x, fake_y
@@ -154,7 +165,7 @@ class CycleGAN(tf.Module):
         with tf.GradientTape() as tape:
             D_X_loss = self.discriminator_loss(D_X(x, training=True), D_X(past_x, training=True))
             D_Y_loss = self.discriminator_loss(D_Y(y, training=True), D_Y(past_y, training=True))
-            total = D_X_loss + D_Y_loss
+            total = self.discriminator_optimizer.scale_loss(D_X_loss + D_Y_loss)
         gradients = tape.gradient(total, self._discriminator_variables)
         self.discriminator_optimizer.apply(gradients, self._discriminator_variables)
         return {"loss/D_X": D_X_loss, "loss/D_Y": D_Y_loss}
@@ -173,13 +184,15 @@ class CycleGAN(tf.Module):
         broken = ~tf.math.is_finite(tf.stack([losses[name] for name in self.loss_names]))
         self.not_finite_since.assign(tf.where((self.not_finite_since == 0) & broken, self.step + 1, self.not_finite_since))
 
-    def non_finite(self) -> tuple[str, int] | None:
-        """Names the losses that were the first not to be finite, or the weights that are not, and the step; None if all is well."""
+    def non_finite(self, weights: bool = True) -> tuple[str, int] | None:
+        """Names the losses that were the first not to be finite, or the weights if they are not, and the step; None if all is well."""
         since = self.not_finite_since.numpy()
         if since.any():
             first = since[since > 0].min()
             return ", ".join(name for name, step in zip(self.loss_names, since, strict=True) if step == first), int(first)
-        if not all(bool(tf.reduce_all(tf.math.is_finite(w))) for network in (self.G, self.F, self.D_X, self.D_Y) for w in network.weights):
+        if weights and not all(
+            bool(tf.reduce_all(tf.math.is_finite(w))) for network in (self.G, self.F, self.D_X, self.D_Y) for w in network.weights
+        ):
             return "the networks' weights", int(self.step)
         return None
 
@@ -210,7 +223,8 @@ class CycleGAN(tf.Module):
 
 def build_generator(config: Config, name: str) -> Generator:
     """The generator that a run's settings describe, with fresh weights."""
-    return Generator(config.ngf, config.n_res_blocks, config.norm, config.upsample, name=name)
+    with number_type(config.precision):
+        return Generator(config.ngf, config.n_res_blocks, config.norm, config.upsample, name=name)
 
 
 def l1(a: tf.Tensor, b: tf.Tensor) -> tf.Tensor:

@@ -4,7 +4,8 @@ Each function returns a callable of one tensor, (B, H, W, channels), that works 
 that of Keras' dtype policy.
 """
 
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Iterator
 
 import keras
 import tensorflow as tf
@@ -12,38 +13,150 @@ import tensorflow as tf
 Block = Callable[[tf.Tensor], tf.Tensor]
 
 
-@keras.saving.register_keras_serializable("cyclegan")
-class ReflectionPadding2D(keras.layers.Layer):
-    """Pads height and width by `pad` pixels on each side, mirrored without repeating the edge (as PyTorch's ReflectionPad2d)."""
+@contextlib.contextmanager
+def number_type(precision: str) -> Iterator[None]:
+    """In this block layers are made that compute in "float32", "bfloat16" or "float16"; their weights are float32 all the same."""
+    before = keras.config.dtype_policy()
+    if precision != "float32":
+        keras.config.set_dtype_policy(f"mixed_{precision}")
+    try:
+        yield
+    finally:
+        keras.config.set_dtype_policy(before)
 
-    def __init__(self, pad: int, **kwargs):
-        super().__init__(**kwargs)
-        self.pad = pad
+
+@keras.saving.register_keras_serializable("cyclegan")
+class Convolution(keras.layers.Conv2D):
+    """A convolution whose padding of `pad` pixels on each side is symmetric, zeros or reflection, as PyTorch's Conv2d has it.
+
+    TensorFlow's "same" would pad the right and the bottom only where the stride is 2.
+    """
+
+    def __init__(self, filters: int, kernel_size: int, strides: int = 1, pad: int = 0, reflect: bool = False, **kwargs):
+        super().__init__(filters, kernel_size, strides, **kwargs)
+        self.pad, self.reflect = pad, reflect
 
     def call(self, x):
-        return tf.pad(x, [[0, 0], [self.pad, self.pad], [self.pad, self.pad], [0, 0]], "REFLECT")
+        kernel = tf.convert_to_tensor(self.kernel)
+        # The backward pass pads again, which costs little: keeping each padded picture beside the picture would cost a third of the memory.
+        y = tf.recompute_grad(self._reflected)(x, kernel) if self.reflect else self._convolve(x, kernel, self._sides)
+        return y + tf.convert_to_tensor(self.bias) if self.use_bias else y
+
+    @property
+    def _sides(self) -> list[list[int]]:
+        return [[0, 0], [self.pad, self.pad], [self.pad, self.pad], [0, 0]]
+
+    def _reflected(self, x, kernel):
+        return self._convolve(tf.pad(x, self._sides, "REFLECT"), kernel, "VALID")
+
+    def _convolve(self, x, kernel, padding):
+        return tf.nn.conv2d(x, kernel, self.strides, padding)
 
     def compute_output_shape(self, shape):
-        batch, height, width, channels = shape
-        return (batch, height and height + 2 * self.pad, width and width + 2 * self.pad, channels)
+        batch, height, width, _ = shape
+        height, width = (
+            (n and (n + 2 * self.pad - k) // s + 1) for n, k, s in zip((height, width), self.kernel_size, self.strides, strict=True)
+        )
+        return (batch, height, width, self.filters)
 
     def get_config(self):
-        return {**super().get_config(), "pad": self.pad}
+        return {**super().get_config(), "pad": self.pad, "reflect": self.reflect}
+
+
+@keras.saving.register_keras_serializable("cyclegan")
+class FewFilters(Convolution):
+    """A `Convolution` of stride 1 to few filters: the same to rounding, and several times as fast on a CPU.
+
+    One row of the kernel at a time would do: convolve 1×k, shift, add. All rows at once are one 1×k convolution to k times the filters, a
+    matrix product wide enough for the hardware.
+    """
+
+    def _convolve(self, x, kernel, padding):
+        if padding != "VALID":
+            x = tf.pad(x, padding)
+        k, width, channels, filters = kernel.shape
+        rows = tf.reshape(tf.transpose(kernel, (1, 2, 0, 3)), (1, width, channels, k * filters))
+        return add_shifted_rows(tf.nn.conv2d(x, rows, 1, "VALID"), k)
+
+
+def add_shifted_rows(x: tf.Tensor, k: int) -> tf.Tensor:
+    """(B, H, W, k · n) → (B, H - k + 1, W, n): the sum of k groups of channels, the i-th moved up by i rows."""
+
+    @tf.custom_gradient
+    def add(x):
+        height = tf.shape(x)[1] - k + 1
+        groups = [group[:, i : i + height] for i, group in enumerate(tf.split(x, k, axis=-1))]
+
+        def gradient(dy):  # TensorFlow's own writes a picture of zeros for each group, and adds them in the order in which threads are done
+            return tf.concat([tf.pad(dy, ((0, 0), (i, k - 1 - i), (0, 0), (0, 0))) for i in range(k)], axis=-1)
+
+        return tf.reduce_sum(tf.stack(groups), axis=0), gradient
+
+    return add(x)
+
+
+@keras.saving.register_keras_serializable("cyclegan")
+class Upconvolution(keras.layers.Conv2DTranspose):
+    """The fractionally strided 3×3 convolution that doubles height and width: PyTorch's with padding=1 and output_padding=1."""
+
+    def call(self, x):
+        kernel = tf.convert_to_tensor(self.kernel)
+        batch, height, width = tf.unstack(tf.shape(x)[:3])
+        # It is the gradient of the stride 2 convolution that pads the top and the left; "same" would shift the picture.
+        y = tf.nn.conv2d_transpose(x, kernel, (batch, 2 * height, 2 * width, self.filters), 2, [[0, 0], [1, 0], [1, 0], [0, 0]])
+        return tf.ensure_shape(y, self.compute_output_shape(x.shape))
+
+    def compute_output_shape(self, shape):
+        batch, height, width, _ = shape
+        return (batch, height and 2 * height, width and 2 * width, self.filters)
+
+
+@keras.saving.register_keras_serializable("cyclegan")
+class InstanceNormalization(keras.layers.Layer):
+    """Each picture and channel to mean 0 and variance 1 (biased), then `gamma` · x + `beta`, both learned (Ulyanov et al. 2016)."""
+
+    EPSILON = 1e-5
+
+    def build(self, shape):
+        self.gamma = self.add_weight(shape=(shape[-1],), initializer="ones", autocast=False, name="gamma")
+        self.beta = self.add_weight(shape=(shape[-1],), initializer="zeros", autocast=False, name="beta")
+
+    def call(self, x):
+        batch = x.shape[0]
+        if x.dtype == tf.float64 or (batch or 1) > 1:
+            wide = tf.cast(x, self.gamma.dtype)  # a sum over a picture needs more than 16 bits
+            mean, variance = tf.nn.moments(wide, (1, 2), keepdims=True)
+            return tf.cast(tf.nn.batch_normalization(wide, mean, variance, self.beta.value, self.gamma.value, self.EPSILON), x.dtype)
+        if batch == 1:
+            return self._fused(x, self.gamma.value, self.beta.value)
+        # How many pictures there are is not known yet, one most likely: each becomes channels of one picture.
+        batch, height, width, channels = tf.unstack(tf.shape(x))
+        side_by_side = tf.reshape(tf.transpose(x, (1, 2, 0, 3)), (1, height, width, batch * channels))
+        y = self._fused(side_by_side, tf.tile(self.gamma.value, [batch]), tf.tile(self.beta.value, [batch]))
+        y = tf.transpose(tf.reshape(y, (height, width, batch, channels)), (2, 0, 1, 3))
+        return tf.ensure_shape(y, x.shape)
+
+    def _fused(self, x, gamma, beta):
+        """Batch normalisation of a batch of one is instance normalisation, and has one kernel for all of it on every device."""
+        none = tf.constant([], tf.float32)
+        return tf.raw_ops.FusedBatchNormV3(x=x, scale=gamma, offset=beta, mean=none, variance=none, epsilon=self.EPSILON).y
+
+    def compute_output_shape(self, shape):
+        return shape
 
 
 def normalization(norm: str) -> keras.layers.Layer:
     """Instance normalisation (each picture and channel by itself) or batch normalisation, with learned scale and offset."""
     if norm == "instance":
-        return keras.layers.GroupNormalization(groups=-1, epsilon=1e-5)
+        return InstanceNormalization()
     if norm == "batch":
         return keras.layers.BatchNormalization(momentum=0.9, epsilon=1e-5)
     raise ValueError(f"norm {norm!r}: use 'instance' or 'batch'")
 
 
-def _convolution(layer: type, filters: int, kernel: int, strides: int = 1, bias: bool = False) -> keras.layers.Layer:
+def _weights(bias: bool = False) -> dict:
     # A fresh initializer for each layer: a shared one would give equal kernels to layers of equal shape.
-    initializer = keras.initializers.RandomNormal(stddev=0.02)
-    return layer(filters, kernel, strides, padding="valid", use_bias=bias, kernel_initializer=initializer)
+    return {"use_bias": bias, "kernel_initializer": keras.initializers.RandomNormal(stddev=0.02)}
 
 
 def _chain(*layers: Block) -> Block:
@@ -59,33 +172,33 @@ def _relu() -> Block:
     return keras.layers.ReLU()
 
 
+def _full_precision(activation: str) -> Block:
+    # The last of a network: losses are sums over many pixels, and pictures have 256 levels, one more than bfloat16 tells apart.
+    return keras.layers.Activation(activation, dtype=keras.config.floatx())
+
+
 def c7s1_k(k: int, norm: str) -> Block:
     """7×7 Convolution-Norm-ReLU with k filters and stride 1, reflection padding: (B, H, W, ·) → (B, H, W, k)."""
-    return _chain(ReflectionPadding2D(3), _convolution(keras.layers.Conv2D, k, 7), normalization(norm), _relu())
+    return _chain(Convolution(k, 7, pad=3, reflect=True, **_weights()), normalization(norm), _relu())
 
 
 def c7s1_3() -> Block:
     """The generator's last layer, 7×7 Convolution-tanh with 3 filters and a bias: (B, H, W, ·) → (B, H, W, 3) in [-1, 1]."""
-    return _chain(ReflectionPadding2D(3), _convolution(keras.layers.Conv2D, 3, 7, bias=True), keras.layers.Activation("tanh"))
+    return _chain(FewFilters(3, 7, pad=3, reflect=True, **_weights(bias=True)), _full_precision("tanh"))
 
 
 def dk(k: int, norm: str) -> Block:
-    """3×3 Convolution-Norm-ReLU with k filters and stride 2: (B, H, W, ·) → (B, H/2, W/2, k) for even H and W.
-
-    The zero padding is symmetric, as in the authors' code: TensorFlow's "same" would pad the right and the bottom only.
-    """
-    return _chain(keras.layers.ZeroPadding2D(1), _convolution(keras.layers.Conv2D, k, 3, 2), normalization(norm), _relu())
+    """3×3 Convolution-Norm-ReLU with k filters and stride 2: (B, H, W, ·) → (B, H/2, W/2, k) for even H and W."""
+    return _chain(Convolution(k, 3, 2, pad=1, **_weights()), normalization(norm), _relu())
 
 
 def Rk(k: int, norm: str) -> Block:
     """Residual block, two 3×3 convolutions with k filters and reflection padding: (B, H, W, k) → (B, H, W, k)."""
     branch = _chain(
-        ReflectionPadding2D(1),
-        _convolution(keras.layers.Conv2D, k, 3),
+        Convolution(k, 3, pad=1, reflect=True, **_weights()),
         normalization(norm),
         _relu(),
-        ReflectionPadding2D(1),
-        _convolution(keras.layers.Conv2D, k, 3),
+        Convolution(k, 3, pad=1, reflect=True, **_weights()),
         normalization(norm),
     )
     return lambda x: keras.layers.Add()([x, branch(x)])
@@ -98,10 +211,9 @@ def uk(k: int, norm: str, upsample: str) -> Block:
     checkerboard (Odena et al. 2016).
     """
     if upsample == "transpose":
-        # Without its first row and column, the "valid" result is PyTorch's padding=1, output_padding=1; "same" would be shifted.
-        up = (_convolution(keras.layers.Conv2DTranspose, k, 3, 2), keras.layers.Cropping2D(((1, 0), (1, 0))))
+        up = (Upconvolution(k, 3, 2, **_weights()),)
     elif upsample == "resize":
-        up = (keras.layers.UpSampling2D(2), ReflectionPadding2D(1), _convolution(keras.layers.Conv2D, k, 3))
+        up = (keras.layers.UpSampling2D(2), Convolution(k, 3, pad=1, reflect=True, **_weights()))
     else:
         raise ValueError(f"upsample {upsample!r}: use 'transpose' or 'resize'")
     return _chain(*up, normalization(norm), _relu())
@@ -112,11 +224,11 @@ def Ck(k: int, norm: str | None, strides: int = 2) -> Block:
 
     (B, H, W, ·) → (B, H/2, W/2, k) with stride 2, (B, H-1, W-1, k) with stride 1.
     """
-    convolution = _convolution(keras.layers.Conv2D, k, 4, strides, bias=norm is None)
+    convolution = Convolution(k, 4, strides, pad=1, **_weights(bias=norm is None))
     activation = keras.layers.LeakyReLU(negative_slope=0.2)
-    return _chain(keras.layers.ZeroPadding2D(1), convolution, *([normalization(norm)] if norm else []), activation)
+    return _chain(convolution, *([normalization(norm)] if norm else []), activation)
 
 
 def patch_logits() -> Block:
     """The discriminator's last layer, a 4×4 convolution to one channel: (B, H, W, ·) → (B, H-1, W-1, 1)."""
-    return _chain(keras.layers.ZeroPadding2D(1), _convolution(keras.layers.Conv2D, 1, 4, bias=True))
+    return _chain(FewFilters(1, 4, pad=1, **_weights(bias=True)), _full_precision("linear"))

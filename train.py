@@ -2,6 +2,7 @@
 
 import argparse
 import contextlib
+import os
 import shlex
 import signal
 import sys
@@ -30,11 +31,25 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
 def main(argv: list[str] | None = None) -> int:
     args = parse(argv)
     settings = {k: v for k, v in vars(args).items() if k not in ("load_model", "checkpoints_dir", "run_name")}
+    share_threads()
+    if settings.get("precision") == "auto":
+        cli.quiet_tensorflow()
+        from utils import native_precision
+
+        settings["precision"] = native_precision()  # which the run then keeps, on whatever device it is continued
     if args.load_model is None:
         return start(args.checkpoints_dir, args.run_name, Config(**settings))
     if args.run_name is not None:
         raise InputError(f"--run_name {args.run_name}: a run that continues keeps its folder; leave out --run_name or --load_model")
     return resume(run_folder.find_run(args.load_model, args.checkpoints_dir), settings)
+
+
+def share_threads() -> None:
+    """Gives each of the two translations, whose operations run side by side all through a step, half of the processors.
+
+    Both would otherwise split every operation over all of them, and wait for each other. To be called before TensorFlow is loaded.
+    """
+    os.environ.setdefault("TF_NUM_INTRAOP_THREADS", str(max(1, (os.cpu_count() or 1) // 2)))
 
 
 def start(checkpoints_dir: Path, name: str | None, config: Config) -> int:
@@ -139,7 +154,7 @@ class Training:
         while self.step < self.total and not self.stop.received:
             try:
                 x, y = next(batches)
-            except BadRecord as e:
+            except (BadRecord, InputError) as e:  # the latter: not one record is left
                 return str(e)
             self.losses = self.model.train_step(x, y)
             self.step += 1
@@ -155,7 +170,7 @@ class Training:
     def log(self) -> None:
         from health import findings
 
-        self.check_finite()
+        self.check_finite(weights=False)
         skipped = len(self.X.bad) + len(self.Y.bad)
         self.summaries.scalars(self.losses | ({"data/skipped_records": skipped} if skipped else {}), self.step)
         self.progress.update(self.step, self.describe, force=not self.progress.live)
@@ -188,9 +203,9 @@ class Training:
         if trouble:
             raise Stopped(f"{trouble}. Saved at step {self.step}; then go on with: {self.go_on}")
 
-    def check_finite(self) -> None:
-        """Raises `Stopped` if a loss or a weight is no finite number, before such weights are saved."""
-        broken = self.model.non_finite()
+    def check_finite(self, weights: bool = True) -> None:
+        """Raises `Stopped` if a loss, or a weight, is no finite number, before such weights are saved."""
+        broken = self.model.non_finite(weights)
         if broken:
             what, since = broken
             run_folder.record(self.run, "stopped", self.step, why=f"{what} not finite")

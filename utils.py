@@ -1,5 +1,7 @@
 """Value ranges, the device, and the pool of generated pictures that the discriminators learn from (section 4 of the paper)."""
 
+from pathlib import Path
+
 import tensorflow as tf
 
 
@@ -17,6 +19,17 @@ def device_name() -> str:
     """Names the device that computes: the first GPU, or the CPU."""
     gpus = tf.config.list_physical_devices("GPU")
     return tf.config.experimental.get_device_details(gpus[0]).get("device_name", "GPU") if gpus else "CPU"
+
+
+def native_precision() -> str:
+    """The fastest number type that the device computes in by itself: "bfloat16", "float16" (GPUs of 2017 to 2019) or "float32"."""
+    gpus = tf.config.list_physical_devices("GPU")
+    if gpus:
+        generation = min(tf.config.experimental.get_device_details(gpu).get("compute_capability", (0, 0)) for gpu in gpus)
+        return "bfloat16" if generation >= (8, 0) else "float16" if generation >= (7, 0) else "float32"
+    cpu = Path("/proc/cpuinfo")  # Linux
+    words = set(cpu.read_text().split()) if cpu.is_file() else set()
+    return "bfloat16" if words & {"avx512_bf16", "amx_bf16"} else "float32"
 
 
 class ImagePool(tf.Module):

@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Makes the virtual environment ($VENV, .venv if unset) and installs the packages; "setup.sh dev" adds what the tests need.
+# Makes the virtual environment ($VENV, .venv if unset) and installs the packages; "setup.sh dev" adds what the tests need, and
+# "setup.sh bench" what the benchmarks measure against.
 # A second run finds everything installed and takes no time.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -7,11 +8,12 @@ VENV="${VENV:-.venv}"
 
 files=(requirements.txt)
 if command -v nvidia-smi >/dev/null && nvidia-smi -L >/dev/null 2>&1; then files+=(requirements-cuda.txt); fi
-case "${1:-}" in
-    "") ;;
-    dev) files+=(requirements-dev.txt) ;;
-    *) echo "setup.sh: '$1': use no argument, or dev" >&2 && exit 2 ;;
-esac
+for extra in "$@"; do
+    case $extra in
+        dev | bench) files+=("requirements-$extra.txt") ;;
+        *) echo "setup.sh: '$extra': use no argument, dev or bench" >&2 && exit 2 ;;
+    esac
+done
 
 # Each file that was installed leaves a copy in the environment: what is the same needs no second look.
 todo=()

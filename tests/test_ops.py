@@ -131,6 +131,154 @@ def test_unknown_kinds_are_refused(block):
         block()
 
 
-def test_reflection_padding_knows_its_shape():
-    assert ops.ReflectionPadding2D(3)(tf.zeros((1, 8, 9, 2))).shape == (1, 14, 15, 2)
-    assert ops.ReflectionPadding2D(3)(keras.Input((None, 9, 2))).shape == (None, None, 15, 2)
+# --- every fast path against the plain one
+
+
+# How far values may be off, as a share of the largest; gradients twice as far. In bfloat16 the inputs, the weights and the gradient that
+# comes in are exact: what is off are the layer's own roundings, 2⁻⁹ of each partial sum; a wrong border in a picture this small is more.
+TOLERANCES = {"float64": 1e-9, "float32": 1e-5, "bfloat16": 2**-6}
+EACH_NUMBER = pytest.mark.parametrize("number", TOLERANCES)
+
+
+def computing_in(number: str, kind: type, *args, **kwargs) -> keras.layers.Layer:
+    if number == "bfloat16":
+        with ops.number_type(number):
+            return kind(*args, **kwargs)
+    return kind(*args, **kwargs, dtype=number)
+
+
+def short(*shape: int) -> tf.Tensor:
+    """Random float64 values that every number type holds exactly."""
+    return tf.cast(tf.cast(np.random.default_rng(len(shape)).normal(size=shape), tf.bfloat16), tf.float64)
+
+
+def assert_same(layer: keras.layers.Layer, plain, x: tf.Tensor, number: str) -> None:
+    """`layer` has the values and the gradients, of its input and of all its weights, that `plain(x, *weights)` has in float64."""
+    layer.build(x.shape)
+    weights = [short(*w.shape) for w in layer.trainable_variables]
+    for variable, weight in zip(layer.trainable_variables, weights, strict=True):
+        variable.assign(weight)
+    with tf.GradientTape() as tape:
+        tape.watch([x, *weights])
+        y = plain(x, *weights)
+    dy = short(*y.shape)
+    expected = [y, *tape.gradient(y, [x, *weights], dy)]
+
+    def step(x):
+        with tf.GradientTape() as tape:
+            tape.watch(x)
+            y = layer(x)
+        return [y, *tape.gradient(y, [x, *(w.value for w in layer.trainable_variables)], tf.cast(dy, y.dtype))]
+
+    names = ["output", "input", *(w.name for w in layer.trainable_variables)]
+    unknown = tf.function(step, input_signature=[tf.TensorSpec((None, None, None, x.shape[-1]), number)])
+    for run in (step, tf.function(step), unknown):  # custom gradients take other ways in a graph
+        found = run(tf.cast(x, number))
+        assert found[0].dtype == found[1].dtype == number
+        for name, ours, right in zip(names, found, expected, strict=True):
+            assert ours.shape == right.shape, name
+            error = tf.reduce_max(tf.abs(tf.cast(ours, tf.float64) - right)) / tf.reduce_max(tf.abs(right))
+            assert error < TOLERANCES[number] * (1 if name == "output" else 2), name
+    assert layer.compute_output_shape(x.shape) == tuple(y.shape)
+
+
+def padded_convolution(pad: int, reflect: bool, strides: int = 1):
+    def plain(x, kernel, bias=0.0):
+        sides = [[0, 0], [pad, pad], [pad, pad], [0, 0]]
+        return tf.nn.conv2d(tf.pad(x, sides, "REFLECT" if reflect else "CONSTANT"), kernel, strides, "VALID") + bias
+
+    return plain
+
+
+@EACH_NUMBER
+@pytest.mark.parametrize(("kernel", "pad"), [(3, 1), (4, 1), (7, 3)])
+@pytest.mark.parametrize("strides", [1, 2])
+@pytest.mark.parametrize("reflect", [False, True])
+def test_a_convolution_pads_symmetrically(number, kernel, pad, strides, reflect):
+    for batch, height, width, bias in ((1, 7, 9, True), (2, 8, 5, False)):
+        layer = computing_in(number, ops.Convolution, 3, kernel, strides, pad=pad, reflect=reflect, use_bias=bias)
+        assert_same(layer, padded_convolution(pad, reflect, strides), short(batch, height, width, 2), number)
+
+
+@EACH_NUMBER
+@pytest.mark.parametrize(("filters", "kernel", "pad", "reflect"), [(3, 7, 3, True), (1, 4, 1, False)])
+def test_few_filters_are_the_plain_convolution(number, filters, kernel, pad, reflect):
+    for batch, height, width in ((1, 7, 9), (2, 8, 5)):
+        layer = computing_in(number, ops.FewFilters, filters, kernel, pad=pad, reflect=reflect)
+        assert_same(layer, padded_convolution(pad, reflect), short(batch, height, width, 2), number)
+
+
+@EACH_NUMBER
+def test_an_upconvolution_is_the_transposed_one_without_its_first_row_and_column(number):
+    def plain(x, kernel):
+        batch, height, width, _ = x.shape
+        whole = tf.nn.conv2d_transpose(x, kernel, (batch, 2 * height + 1, 2 * width + 1, kernel.shape[2]), 2, "VALID")
+        return whole[:, 1:, 1:]
+
+    for shape in ((1, 5, 4, 2), (2, 3, 6, 2)):
+        assert_same(computing_in(number, ops.Upconvolution, 3, 3, 2, use_bias=False), plain, short(*shape), number)
+
+
+def instance_norm(x, gamma, beta):
+    mean, variance = tf.nn.moments(x, (1, 2), keepdims=True)
+    return (x - mean) / tf.sqrt(variance + 1e-5) * gamma + beta
+
+
+def group_norm(x, gamma, beta):
+    layer = keras.layers.GroupNormalization(groups=-1, epsilon=1e-5, dtype="float64")
+    layer.build(x.shape)
+    return layer.stateless_call([gamma, beta], [], x)[0]
+
+
+@EACH_NUMBER
+@pytest.mark.parametrize("batch", [1, 3])  # of one: the fused kernel
+@pytest.mark.parametrize("plain", [instance_norm, group_norm])
+def test_instance_norm_is_the_formula(number, batch, plain):
+    x = short(batch, 5, 7, 4) * [1 / 256, 1, 1, 1]  # where the variance is small, epsilon counts
+    assert_same(computing_in(number, ops.InstanceNormalization), plain, x, number)
+
+
+def test_reflection_is_computed_again_in_the_backward_pass():
+    """Otherwise the padded picture would be kept until then."""
+    layer = ops.Convolution(2, 3, pad=1, reflect=True)
+    layer.build((1, 8, 8, 3))
+
+    @tf.function
+    def gradient(x):
+        with tf.GradientTape() as tape:
+            y = layer(x)
+        return tape.gradient(y, layer.kernel.value)
+
+    graph = gradient.get_concrete_function(tf.zeros((1, 8, 8, 3), tf.float64)).graph
+    assert [op.type for op in graph.get_operations()].count("MirrorPad") == 2
+
+
+@pytest.mark.parametrize(
+    ("layer", "height", "width"),
+    [
+        (lambda: ops.Convolution(5, 4, 2, pad=1), 4, None),
+        (lambda: ops.Convolution(5, 7, pad=3, reflect=True), 9, None),
+        (lambda: ops.FewFilters(5, 4, pad=1), 8, None),
+        (lambda: ops.Upconvolution(5, 3, 2), 18, None),
+    ],
+)
+def test_sizes_are_known_as_far_as_the_inputs_are(layer, height, width):
+    layer = layer()
+    assert layer.compute_output_shape((None, 9, None, 2)) == (None, height, width, 5)
+    assert layer(keras.Input((9, None, 2))).shape == (None, height, width, 5)
+    assert layer(keras.Input((None, None, 2))).shape == (None, None, None, 5)
+    assert layer(tf.zeros((1, 9, 9, 2))).shape == (1, height, height, 5)
+
+
+def test_instance_norm_keeps_the_shape():
+    assert ops.InstanceNormalization()(keras.Input((9, None, 2))).shape == (None, 9, None, 2)
+
+
+@pytest.mark.parametrize("kind", [ops.Convolution, ops.FewFilters])
+def test_a_convolution_survives_its_config(x, kind):
+    layer = kind(3, 7, pad=3, reflect=True)
+    y = layer(x)
+    copy = kind.from_config(layer.get_config())
+    copy.build(x.shape)
+    copy.set_weights(layer.get_weights())
+    assert np.array_equal(copy(x), y)

@@ -22,6 +22,7 @@ import health
 import model
 import run_folder
 import train
+import utils
 from checkpoints import Checkpoints
 from config import Config
 
@@ -302,6 +303,7 @@ def tags(run: Path) -> list[str]:
     [
         (["--ngf", 4, "--norm", "batch"], ["--ngf 4 (the run has 2)", "--norm batch (the run has instance)"]),
         (["--image_size", 64], ["--image_size 64 (the run has 32)"]),
+        (["--precision", "bfloat16"], ["--precision bfloat16 (the run has float32)"]),
         (["--Y", "{X}", "--ngf", 4], ["--ngf 4 (the run has 2)", "--Y {X}: 5 records", "(the run has 3 records"]),
         (["--run_name", "other"], ["--run_name other", "--load_model"]),
         (["--X", "missing.tfrecords"], ["missing.tfrecords", "no such file"]),
@@ -319,6 +321,31 @@ def test_a_run_that_cannot_be_continued_is_refused(call, copied_run, tmp_path):
     settings = json.loads((copied_run / "config.json").read_text())
     (copied_run / "config.json").write_text(json.dumps(settings | {"n_res_blocks": 2}))
     call(train.main, "--load_model", copied_run).assert_refused("model.ckpt-6", "other settings")
+
+
+def test_auto_becomes_the_number_type_that_the_run_keeps(call, records, tmp_path, monkeypatch):
+    monkeypatch.setattr(train.Training, "go", lambda self: cli.DONE)
+    monkeypatch.setattr(utils, "native_precision", lambda: "bfloat16")
+    flags = ["--checkpoints_dir", tmp_path, "--precision", "auto"]
+    assert call(train.main, *records, *TINY_RUN, *flags, "--run_name", "run").status == cli.DONE
+    assert json.loads((tmp_path / "run" / "config.json").read_text())["precision"] == "bfloat16"
+
+    monkeypatch.setattr(utils, "native_precision", lambda: "float32")  # gone on with elsewhere
+    call(train.main, "--load_model", "run", *flags).assert_refused("--precision float32 (the run has bfloat16)")
+
+
+@pytest.mark.parametrize(("processors", "threads"), [(1, "1"), (2, "1"), (8, "4"), (None, "1")])
+def test_each_translation_gets_half_of_the_processors(monkeypatch, processors, threads):
+    monkeypatch.setattr(os, "environ", {})
+    monkeypatch.setattr(os, "cpu_count", lambda: processors)
+    train.share_threads()
+    assert os.environ == {"TF_NUM_INTRAOP_THREADS": threads}
+
+
+def test_a_number_of_threads_that_is_set_stays(monkeypatch):
+    monkeypatch.setattr(os, "environ", {"TF_NUM_INTRAOP_THREADS": "3"})
+    train.share_threads()
+    assert os.environ == {"TF_NUM_INTRAOP_THREADS": "3"}
 
 
 def test_a_run_is_named_by_the_minute(call, records, tmp_path, monkeypatch):

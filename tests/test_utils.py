@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+import utils
 from utils import ImagePool, convert2float, convert2int
 
 
@@ -83,3 +84,35 @@ def test_the_pool_works_inside_a_compiled_step(jit):
     for step in range(20):
         expected = plain.query(picture(step), tf.constant(step, tf.int64))
         assert np.array_equal(query(picture(step), tf.constant(step, tf.int64)), expected)
+
+
+@pytest.mark.parametrize(
+    ("flags", "precision"),
+    [("fpu avx512_bf16 amx", "bfloat16"), ("amx_bf16", "bfloat16"), ("fpu avx512f avx2", "float32"), (None, "float32")],
+)
+def test_a_cpu_has_bfloat16_or_not(tmp_path, monkeypatch, flags, precision):
+    cpu = tmp_path / "cpuinfo"
+    if flags:  # other systems have no such file
+        cpu.write_text(f"processor\t: 0\nflags\t\t: {flags}\nbugs\t\t: spectre_v1\n")
+    monkeypatch.setattr(utils, "Path", lambda path: cpu)
+    monkeypatch.setattr(tf.config, "list_physical_devices", lambda kind: [])
+    assert utils.native_precision() == precision
+
+
+@pytest.mark.parametrize(
+    ("generations", "precision"),
+    [
+        ([(8, 0)], "bfloat16"),
+        ([(12, 0), (9, 0)], "bfloat16"),
+        ([(7, 0)], "float16"),
+        ([(7, 5)], "float16"),
+        ([(6, 1)], "float32"),
+        ([(8, 0), (7, 0)], "float16"),  # what all of them can
+        ([(8, 0), None], "float32"),  # AMD's say nothing
+    ],
+)
+def test_the_oldest_gpu_decides(monkeypatch, generations, precision):
+    details = [{"compute_capability": g} if g else {} for g in generations]
+    monkeypatch.setattr(tf.config, "list_physical_devices", lambda kind: range(len(details)))
+    monkeypatch.setattr(tf.config.experimental, "get_device_details", lambda gpu: details[gpu])
+    assert utils.native_precision() == precision

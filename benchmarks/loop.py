@@ -1,0 +1,63 @@
+"""What train.py does beside its steps: waiting for data, logging, pictures, checkpoints; each timed in a run, printed as JSON."""
+
+import contextlib
+import json
+import statistics
+import sys
+import time
+
+import subjects  # first: it makes the project importable
+import train
+
+BUILDING = 2  # the first calls of each build graphs
+
+
+def main() -> None:
+    args = subjects.parse()
+    train.share_threads()
+    subjects.cli.quiet_tensorflow()
+    import reader
+    import summaries
+
+    spent: dict[str, list[float]] = {name: [] for name in ("step", "wait", "log", "sample", "pictures", "save")}
+
+    def timed(name, function):
+        def call(*args, **kwargs):
+            began = time.perf_counter()
+            try:
+                return function(*args, **kwargs)
+            finally:
+                spent[name].append(time.perf_counter() - began)
+
+        return call
+
+    def feed_pairs(*args, feed=reader.feed_pairs):
+        pairs = feed(*args)
+        while True:
+            yield fetch(pairs)
+
+    def build_model(*args, build=train.build_model):
+        model = build(*args)
+        model.train_step, model.sample = timed("step", model.train_step), timed("sample", model.sample)
+        return model
+
+    fetch = timed("wait", next)
+    reader.feed_pairs, train.build_model = feed_pairs, build_model
+    summaries.Summaries.pictures = timed("pictures", summaries.Summaries.pictures)
+    train.Training.log, train.Training.save = timed("log", train.Training.log), timed("save", train.Training.save)
+
+    with subjects.records(args) as file:
+        flags = {"X": file, "Y": file, "image_size": args.size, "ngf": args.ngf, "n_res_blocks": args.blocks, "precision": args.precision}
+        flags |= {"checkpoints_dir": file.parent, "max_steps": args.steps, "log_every": 4, "image_every": 10, "save_every": 10}
+        with contextlib.redirect_stdout(sys.stderr):
+            train.main([word for name, value in flags.items() for word in (f"--{name}", str(value))])
+
+    once = {name: statistics.median(times[BUILDING:]) for name, times in spent.items()}
+    step = once["step"]
+    beside = {"log": once["log"] / min(train.LOG_SECONDS, 100 * step), "save": once["save"] / min(train.SAVE_SECONDS, 1000 * step)}
+    beside["pictures"] = (once["sample"] + once["pictures"]) / min(train.IMAGE_SECONDS, 500 * step)
+    print(json.dumps({"step": step, "wait": statistics.mean(spent["wait"][BUILDING:]) / step, "overhead": sum(beside.values())}))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,306 @@
+"""What is measured, ours and the peers', one subject a process: `python benchmarks/subjects.py NAME [flags]` (see turns.py)."""
+
+import argparse
+import contextlib
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+import cli  # noqa: E402
+from turns import serve  # noqa: E402
+
+
+def our_step(args) -> None:
+    """A training step as train.py makes it, on random pictures."""
+    import train
+
+    train.share_threads()
+    cli.quiet_tensorflow()
+    import keras
+    import tensorflow as tf
+
+    from model import CycleGAN
+
+    keras.utils.set_random_seed(0)
+    model = CycleGAN(our_config(args))
+    x, y = (tf.random.uniform((args.batch, args.size, args.size, 3), -1, 1) for _ in "xy")
+    serve(lambda: float(model.train_step(x, y)["loss/G"]) and None)
+
+
+def our_config(args):
+    from config import Config
+
+    sizes = {"image_size": args.size, "ngf": args.ngf, "n_res_blocks": args.blocks, "batch_size": args.batch}
+    return Config(**sizes, precision=args.precision, xla=args.xla)
+
+
+def torch_step(args) -> None:
+    """The peer's step."""
+    import torch
+
+    from peer import CycleGAN
+
+    torch.manual_seed(0)
+    model = CycleGAN(args.ngf, 64, args.blocks, args.precision == "bfloat16", args.channels_last, args.compiled)
+    x, y = torch.rand(2, args.batch, 3, args.size, args.size) * 2 - 1
+    serve(lambda: model.train_step(x, y) and None)
+
+
+def pictures(n: int, height: int, width: int):
+    """Random uint8 pictures (n, height, width, 3) whose JPEG files are about as large as photos': soft blobs and a little noise."""
+    import numpy as np
+    from PIL import Image
+
+    draw = np.random.default_rng(0)
+    for _ in range(n):
+        blobs = Image.fromarray(draw.integers(0, 256, (height // 24, width // 24, 3), np.uint8)).resize(
+            (width, height), Image.Resampling.BICUBIC
+        )
+        yield np.clip(np.asarray(blobs) + draw.normal(0, 6, (height, width, 3)), 0, 255).astype(np.uint8)
+
+
+def our_model(args) -> Path:
+    """An exported model with fresh weights."""
+    cli.quiet_tensorflow()
+    import keras
+
+    from export_graph import export
+    from model import build_generator
+
+    keras.utils.set_random_seed(0)
+    output = args.folder / f"{args.size}-{args.ngf}-{args.blocks}-{args.precision}.pb"
+    if not output.exists():
+        export(build_generator(our_config(args), "G"), {"image_size": args.size, "source": "X", "target": "Y"}, output)
+    return output
+
+
+def our_forward(args) -> None:
+    """One picture through the exported model, uint8 in and out."""
+    import translator
+
+    translate = translator.load(our_model(args))
+    (picture,) = pictures(1, args.size, args.size)
+    serve(lambda: translate(picture[None]) is None or None)
+
+
+def torch_forward(args) -> None:
+    """The same through the peer's generator."""
+    import torch
+
+    from peer import generator
+
+    layout = torch.channels_last if args.channels_last else torch.contiguous_format
+    net = generator(args.ngf, args.blocks).eval().to(memory_format=layout)
+    (picture,) = pictures(1, args.size, args.size)
+
+    @torch.inference_mode()
+    def forward():
+        x = torch.from_numpy(picture.copy()[None]).permute(0, 3, 1, 2).float() / 127.5 - 1
+        with torch.autocast("cpu", torch.bfloat16, enabled=args.precision == "bfloat16"):
+            y = net(x.contiguous(memory_format=layout))
+        ((y.float() + 1) * 127.5).round().clamp(0, 255).byte().permute(0, 2, 3, 1).numpy()
+
+    serve(forward)
+
+
+def onnx_forward(args) -> None:
+    """The same weights through ONNX Runtime, in PyTorch's own export."""
+    import numpy as np
+    import onnxruntime
+    import torch
+
+    from peer import generator, take_weights
+
+    cli.quiet_tensorflow()
+    from model import build_generator
+
+    net = take_weights(generator(args.ngf, args.blocks), build_generator(our_config(args), "G")).eval()
+    file = args.folder / f"{args.size}-{args.ngf}-{args.blocks}.onnx"
+    torch.onnx.export(net, (torch.zeros(1, 3, args.size, args.size),), str(file), verbose=False)
+    session = onnxruntime.InferenceSession(str(file), providers=["CPUExecutionProvider"])
+    (picture,) = pictures(1, args.size, args.size)
+
+    def forward():
+        x = np.ascontiguousarray(picture[None].transpose(0, 3, 1, 2), np.float32) / np.float32(127.5) - 1
+        (y,) = session.run(None, {session.get_inputs()[0].name: x})
+        np.clip(np.round((y + 1) * 127.5), 0, 255).astype(np.uint8).transpose(0, 2, 3, 1)
+
+    serve(forward)
+
+
+def jpegs(args, n: int) -> Path:
+    """A folder of `n` JPEG files of 500×375 pixels."""
+    from PIL import Image
+
+    folder = args.folder / f"jpegs-{n}"
+    if not folder.exists():
+        folder.mkdir()
+        for i, picture in enumerate(pictures(min(n, 250), 375, 500)):
+            Image.fromarray(picture).save(folder / f"{i:05}.jpg", quality=90)
+        for i in range(250, n):
+            shutil.copyfile(folder / f"{i % 250:05}.jpg", folder / f"{i:05}.jpg")
+    return folder
+
+
+@contextlib.contextmanager
+def records(args):
+    """A TFRecord file of 250 such pictures, in a folder of its own."""
+    cli.quiet_tensorflow()
+    import images
+    from build_data import write_records
+
+    folder = jpegs(args, 250)
+    with tempfile.TemporaryDirectory(dir=args.folder) as work:
+        file = Path(work, "pictures.tfrecords")
+        write_records(images.find(folder), folder, file, file, 0, True)
+        yield file
+
+
+def our_reader(args) -> None:
+    """A hundred training crops of 256×256 from JPEG files of 500×375, by `Reader`."""
+    with records(args) as file:
+        from reader import Reader
+
+        batches = iter(Reader(file, 256).feed())
+        serve(lambda: [next(batches) for _ in range(100)] and None)
+
+
+def torch_reader(args) -> None:
+    """The same by a PyTorch DataLoader with Pillow."""
+    import numpy as np
+    import torch
+    from PIL import Image
+
+    files = sorted(jpegs(args, 250).iterdir())
+
+    class Pictures(torch.utils.data.Dataset):
+        def __len__(self):
+            return 1_000_000
+
+        def __getitem__(self, i):
+            picture = Image.open(files[i % len(files)]).convert("RGB")
+            scale = 286 / min(picture.size)
+            picture = picture.resize([round(s * scale) for s in picture.size], Image.Resampling.BICUBIC)
+            left, top = (int(torch.randint(0, s - 256 + 1, ())) for s in picture.size)
+            picture = picture.crop((left, top, left + 256, top + 256))
+            if torch.rand(()) < 0.5:
+                picture = picture.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+            return torch.from_numpy(np.asarray(picture, np.float32).transpose(2, 0, 1) / 127.5 - 1)
+
+    batches = iter(torch.utils.data.DataLoader(Pictures(), num_workers=args.workers))
+    serve(lambda: [next(batches) for _ in range(100)] and None)
+
+
+def our_build(args) -> None:
+    """build_data.py's work on one folder of 2,000 pictures."""
+    cli.quiet_tensorflow()
+    import images
+    from build_data import write_records
+
+    folder = jpegs(args, 2000)
+
+    def build():
+        with tempfile.TemporaryDirectory(dir=args.folder) as work:
+            file = Path(work, "pictures.tfrecords")
+            began = time.perf_counter()
+            write_records(images.find(folder), folder, file, file, 0, False)
+            return time.perf_counter() - began
+
+    serve(build)
+
+
+def pillow_build(args) -> None:
+    """What a plain loop would do: decode each picture to be sure of it, and copy its bytes."""
+    import io
+
+    from PIL import Image
+
+    files = sorted(jpegs(args, 2000).iterdir())
+
+    def build():
+        with tempfile.TemporaryFile(dir=args.folder) as output:
+            for file in files:
+                data = file.read_bytes()
+                Image.open(io.BytesIO(data)).load()
+                output.write(data)
+
+    serve(build)
+
+
+def our_inference(args) -> None:
+    """The command inference.py, as a process, on a folder of pictures (or on one)."""
+    model, source = our_model(args), args.folder / f"inputs-{args.pictures}"
+    if not source.exists():
+        shutil.copytree(jpegs(args, 250), source)
+        for file in sorted(source.iterdir())[args.pictures :]:
+            file.unlink()
+    where = (
+        [str(source), str(args.folder / "translated")] if args.pictures > 1 else [str(source / "00000.jpg"), str(args.folder / "one.png")]
+    )
+    flags = ["--model", str(model), "--input", where[0], "--output", where[1], "--image_size", str(args.size), "--overwrite"]
+    serve_process([sys.executable, str(ROOT / "inference.py"), *flags])
+
+
+def bare_inference(args) -> None:
+    """What cannot be done without: TensorFlow's start, the model's loading, and so many passes."""
+    lines = [
+        "import os; os.environ['TF_CPP_MIN_LOG_LEVEL'] = '3'",
+        "import tensorflow as tf",
+        f"model = tf.saved_model.load({str(our_model(args))!r}).signatures['serving_default']",
+        f"x = tf.zeros((1, {args.size}, {args.size}, 3), tf.uint8)",
+        f"for _ in range({args.pictures}): model(input_image=x)['output_image'].numpy()",
+    ]
+    serve_process([sys.executable, "-c", "\n".join(lines)])
+
+
+def serve_process(command: list[str]) -> None:
+    def run():
+        began = time.perf_counter()
+        subprocess.run(command, check=True, capture_output=True)
+        return time.perf_counter() - began
+
+    serve(run)
+
+
+def matmul(args) -> None:
+    """A large matrix product in TensorFlow: 2·2048³ operations."""
+    cli.quiet_tensorflow()
+    import tensorflow as tf
+
+    a = tf.cast(tf.random.normal((2048, 2048)), args.precision)
+    serve(lambda: tf.matmul(a, a).numpy() is None or None)
+
+
+SUBJECTS = {
+    f.__name__: f
+    for f in (our_step, torch_step, our_forward, torch_forward, onnx_forward, our_reader, torch_reader, our_build, pillow_build)
+    + (our_inference, bare_inference, matmul)
+}
+
+
+def parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("subject", choices=[*SUBJECTS, "loop"])
+    parser.add_argument("--folder", type=Path, default=Path(tempfile.gettempdir()), help="for pictures and models that are made on the way")
+    parser.add_argument("--size", type=int, default=256)
+    parser.add_argument("--ngf", type=int, default=64)
+    parser.add_argument("--blocks", type=int, default=9)
+    parser.add_argument("--batch", type=int, default=1)
+    parser.add_argument("--precision", default="float32")
+    parser.add_argument("--xla", action="store_true")
+    parser.add_argument("--channels_last", action="store_true")
+    parser.add_argument("--compiled", action="store_true")
+    parser.add_argument("--workers", type=int, default=0)
+    parser.add_argument("--pictures", type=int, default=200)
+    parser.add_argument("--steps", type=int, default=80)
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    args = parse()
+    SUBJECTS[args.subject](args)

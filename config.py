@@ -10,6 +10,7 @@ from typing import Any
 from cli import InputError, Parser, number, whole
 
 FORMAT_VERSION = 1
+PRECISIONS = ("float32", "bfloat16", "float16", "auto")
 
 
 def _setting(default: Any, type: Any, help: str, fixed: bool = False, **argument: Any) -> Any:
@@ -58,7 +59,7 @@ class Config:
         str,
         "number type of the networks' arithmetic; auto: the fastest that the device has by itself. Weights and losses are float32",
         True,
-        choices=("float32", "bfloat16", "float16", "auto"),
+        choices=PRECISIONS,
     )
     xla: bool = _setting(False, bool, "compile the training step with XLA: longer to start, faster on most GPUs, slower on CPUs")
     seed: int = _setting(0, number(int, 0, 2**31 - 1), "seed of initialisation, order, augmentation and pools", True)

@@ -2,6 +2,7 @@
 
 import argparse
 import contextlib
+import dataclasses
 import json
 import os
 import shutil
@@ -12,7 +13,7 @@ from typing import Any
 
 import cli
 from cli import InputError
-from config import Config
+from config import PRECISIONS, Config
 
 FORMAT_VERSION = 1
 
@@ -29,6 +30,14 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
         "--image_size", metavar="N", type=cli.number(int, 8, multiple=4), help="size that inference.py brings pictures to [as trained]"
     )
     parser.add_argument("--ema", action="store_true", help="export the moving average of the weights (the run was trained with --ema)")
+    parser.add_argument(
+        "--precision", choices=PRECISIONS, help="number type of the models' arithmetic; auto: the fastest that this device has [as trained]"
+    )
+    parser.add_argument(
+        "--xla",
+        action="store_true",
+        help="the models compile themselves with XLA, anew for each size of picture: for GPUs, and many pictures",
+    )
     parser.add_argument("--overwrite", action="store_true", help="replace models that exist, instead of moving them aside")
     parser.add_argument("--ngf", type=int, metavar="N", help="not needed; must agree with the run's config.json")
     parser.add_argument("--norm", metavar="NORM", help="not needed; must agree with the run's config.json")
@@ -54,16 +63,26 @@ def main(argv: list[str] | None = None) -> int:
     cli.check_apart("--YtoX_model", outputs[1], "--XtoY_model", outputs[0])
 
     cli.quiet_tensorflow()
+    from utils import native_precision
+
+    precision = native_precision() if args.precision == "auto" else args.precision or config.precision
+    config = dataclasses.replace(config, precision=precision)
     checkpoint = find_checkpoint(args.checkpoint_dir)
     generators, step = restore_generators(checkpoint, config, args.ema)
     domains = Path(config.X).stem, Path(config.Y).stem
-    metadata = {"image_size": args.image_size or config.image_size, "generator": "resnet", "norm": config.norm, "step": step}
+    metadata = {
+        "image_size": args.image_size or config.image_size,
+        "generator": "resnet",
+        "norm": config.norm,
+        "precision": precision,
+        "step": step,
+    }
     ways = domains, domains[::-1]
     models = [
         (generator, {**metadata, "source": source, "target": target}, output)
         for generator, (source, target), output in zip(generators, ways, outputs, strict=True)
     ]
-    for (source, target), output, kept in zip(ways, outputs, export_all(models, args.overwrite), strict=True):
+    for (source, target), output, kept in zip(ways, outputs, export_all(models, args.overwrite, args.xla), strict=True):
         if kept:
             print(f"{output}: the model that stood there is now {kept}")
         print(f"{output}: {source} → {target}, from step {step}")
@@ -111,15 +130,15 @@ def export(generator, metadata: dict, output: Path, overwrite: bool = False) -> 
     return export_all([(generator, metadata, output)], overwrite)[0]
 
 
-def export_all(models: list[tuple[Any, dict, Path]], overwrite: bool = False) -> list[Path | None]:
-    """`export`s several models: all are finished before one takes its name."""
+def export_all(models: list[tuple[Any, dict, Path]], overwrite: bool = False, xla: bool = False) -> list[Path | None]:
+    """`export`s several models: all are finished before one takes its name. `xla`: they compile themselves."""
     import tensorflow as tf
 
     with contextlib.ExitStack() as stack:
         for generator, metadata, output in models:
             folder = stack.enter_context(cli.whole(output))
             module = tf.Module()
-            module.functions = signatures(generator, {"format_version": FORMAT_VERSION, **metadata})
+            module.functions = signatures(generator, {"format_version": FORMAT_VERSION, **metadata}, xla)
             options = tf.saved_model.SaveOptions(experimental_custom_gradients=False)  # a frozen model is not trained
             tf.saved_model.save(module, str(folder), module.functions, options)
             check(folder, generator)
@@ -131,7 +150,7 @@ def export_all(models: list[tuple[Any, dict, Path]], overwrite: bool = False) ->
     return [None] * len(models)
 
 
-def signatures(generator, metadata: dict) -> dict:
+def signatures(generator, metadata: dict, xla: bool = False) -> dict:
     """What an exported model can be asked: its signatures, by name. The weights are constants, stored once for all of them."""
     import tensorflow as tf
     from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
@@ -141,6 +160,7 @@ def signatures(generator, metadata: dict) -> dict:
     spec = tf.TensorSpec((None, None, None, 3), tf.float32)
     frozen = convert_variables_to_constants_v2(tf.function(lambda x: generator(x, training=False)).get_concrete_function(spec))
 
+    @tf.function(jit_compile=xla or None)
     def generate(pictures):
         height, width = tf.shape(pictures)[1], tf.shape(pictures)[2]
         padded = pad(pad(pictures, 1), 2)

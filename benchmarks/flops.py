@@ -6,11 +6,7 @@ def generator(size: int, ngf: int, blocks: int) -> list[float]:
     h = size
     down = [h**2 * 49 * 3 * ngf, (h // 2) ** 2 * 9 * ngf * 2 * ngf, (h // 4) ** 2 * 9 * 2 * ngf * 4 * ngf]
     residual = [(h // 4) ** 2 * 9 * (4 * ngf) ** 2] * (2 * blocks)
-    up = [
-        down[2],
-        down[1],
-        down[0],
-    ]  # a transposed convolution does what its transpose does; the last has 3 filters as the first has 3 channels
+    up = down[::-1]  # a transposed convolution does what its transpose does; the last has 3 filters as the first has 3 channels
     return [2.0 * n for n in down + residual + up]
 
 

@@ -14,18 +14,31 @@ from importlib.metadata import version
 from pathlib import Path
 
 import flops
-from turns import HERE, Measured, measure
+from turns import HERE, measure
 
 SMALL = ["--size", "128", "--ngf", "32", "--blocks", "6"]
 LAYOUTS = {"PyTorch": [], "PyTorch channels_last": ["--channels_last"], "PyTorch compiled": ["--compiled"]}
 PACKAGES = ("tensorflow", "keras", "torch", "onnxruntime", "pillow", "numpy")
 
 
+class Table:
+    """A Markdown table, each row of which is printed as soon as it is there."""
+
+    def __init__(self, *columns: str):
+        self.head = "\n".join("| " + " | ".join(cells) + " |" for cells in (columns, ["---"] * len(columns)))
+
+    @staticmethod
+    def row(cells: list[str]) -> None:
+        print("| " + " | ".join(cells) + " |", flush=True)
+
+
 class Report:
-    """Collects the rows; prints each as soon as it is measured."""
+    """Measures and prints the rows, and then what else was seen."""
 
     def __init__(self, folder: str, turns: int):
-        self.folder, self.turns = folder, turns
+        self.folder, self.turns, self.notes = folder, turns, []
+        self.table = Table("what", "ours", "peer", "best setting of the peer", "ratio (least … most)", "target", "MB", "of the floor")
+        print(self.table.head, flush=True)
 
     def compare(
         self, what: str, ours: list[str], peers: dict[str, list[str]], target: float, operations: float = 0, scale: float = 1
@@ -39,22 +52,15 @@ class Report:
         mine, product = measured.pop("ours"), measured.pop("matmul", None)
         peer = min(measured, key=lambda name: measured[name].median)
         theirs = measured[peer]
-        cells = [what, f"{mine.median * scale:.3g}", f"{theirs.median * scale:.3g}", peer, _ratio(mine, theirs), f"≤ {target:.2f}"]
-        cells += [f"{mine.megabytes:.0f} / {theirs.megabytes:.0f}"]
-        cells += [f"{mine.median / (operations / (2 * 2048**3 / product.median)):.2f}" if operations else ""]
-        self.row(cells)
-        others = {name: f"{m.median * scale:.3g}" for name, m in measured.items() if name != peer}
-        if others:
-            print(f"<!-- other settings of the peer, s: {others} -->", flush=True)
-
-    @staticmethod
-    def row(cells: list[str]) -> None:
-        print("| " + " | ".join(cells) + " |", flush=True)
-
-
-def _ratio(ours: Measured, theirs: Measured) -> str:
-    median, least, most = ours.ratio(theirs)
-    return f"**{median:.2f}** ({least:.2f} … {most:.2f})"
+        median, least, most = mine.ratio(theirs)
+        cells = [what, f"{mine.median * scale:.3g}", f"{theirs.median * scale:.3g}", peer, f"**{median:.2f}** ({least:.2f} … {most:.2f})"]
+        cells += [f"≤ {target:.2f}", f"{mine.megabytes:.0f} / {theirs.megabytes:.0f}"]
+        rate = 2 * 2048**3 / product.median if product else 0
+        self.table.row([*cells, f"{mine.median / (operations / rate):.2f}" if product else ""])
+        notes = [f"{name} {m.median * scale:.3g}" for name, m in measured.items() if name != peer]
+        notes += [f"matrix product {rate / 1e9:.0f} GFLOP/s"] * bool(product)
+        if notes:
+            self.notes.append(f"{what}: {', '.join(notes)}")
 
 
 def machine() -> str:
@@ -66,26 +72,30 @@ def machine() -> str:
     return f"{name}, {os.cpu_count()} cores, {best or platform.machine()}; " + ", ".join(f"{p} {version(p)}" for p in PACKAGES)
 
 
+def quiet() -> None:
+    """Makes the project importable, and TensorFlow silent."""
+    sys.path.insert(0, str(HERE.parent))
+    import cli
+
+    cli.quiet_tensorflow()
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--turns", type=int, default=5, help="turns of each comparison")
     parser.add_argument("--bfloat16", action="store_true", help="measure bfloat16 on a device without such arithmetic, too")
     parser.add_argument("--only", nargs="*", default=["step", "forward", "data", "inference", "loop"], help="parts to measure")
     args = parser.parse_args()
-    sys.path.insert(0, str(HERE.parent))
-    import cli
-
-    cli.quiet_tensorflow()
+    quiet()
     from utils import native_precision
 
     formats = ["float32"] + ["bfloat16"] * (args.bfloat16 or native_precision() == "bfloat16")
     print(f"{machine()}\n")
-    Report.row(["what", "ours", "peer", "best setting of the peer", "ratio (smallest … largest)", "target", "MB", "of the floor"])
-    Report.row(["---"] * 8)
     with tempfile.TemporaryDirectory() as folder:
         report = Report(folder, args.turns)
         for part in args.only:
             globals()[part](report, formats)
+        print("", *(f"- {note}" for note in report.notes), sep="\n")
 
 
 def step(report: Report, formats: list[str]) -> None:
@@ -128,7 +138,7 @@ def loop(report: Report, formats: list[str]) -> None:
     command = [sys.executable, str(HERE / "loop.py"), "loop", "--folder", report.folder, *SMALL]
     found = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines()[-1])
     for what, name, target in (("waiting for data", "wait", 0.01), ("logging, pictures, checkpoints", "overhead", 0.02)):
-        Report.row([f"{what}, 128×128, ngf 32, share of the time", f"{found[name]:.2%}", "", "", "", f"≤ {target:.0%}", "", ""])
+        report.table.row([f"{what}, 128×128, ngf 32, share of the time", f"{found[name]:.2%}", "", "", "", f"≤ {target:.0%}", "", ""])
 
 
 if __name__ == "__main__":

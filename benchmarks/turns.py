@@ -1,7 +1,7 @@
 """Measures several programs in turn, in processes that stay alive, so that what slows the machine slows all of them alike.
 
 A subject is a command that prints "ready" once it has warmed up, and then, for each line on its standard input, does its work once and
-prints the seconds that took; `serve` is that loop. `measure` starts all subjects of a comparison, then takes them in turn: A B C A B C …
+prints the seconds that took; `serve` is that loop. `measure` starts all subjects of a comparison, then takes them in turn: A B C C B A …
 """
 
 import contextlib
@@ -74,8 +74,8 @@ def measure(subjects: dict[str, list[str]], turns: int) -> dict[str, Measured]:
             else:
                 why = (process.stderr.read().strip().splitlines() or ["no reason given"])[-1] if process.stderr else "see above"
                 print(f"left out: {name}: {why}", file=sys.stderr)
-        for _ in range(turns):
-            for name, process in running.items():
+        for turn in range(turns):
+            for name, process in list(running.items())[:: -1 if turn % 2 else 1]:
                 process.stdin.write("go\n")
                 process.stdin.flush()
                 answer = json.loads(_answer(process))

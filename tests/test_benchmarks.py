@@ -88,4 +88,4 @@ def test_one_command_prints_the_table():
         [sys.executable, str(BENCHMARKS / "run.py"), "--turns", "1", "--only"], capture_output=True, text=True, timeout=120
     )
     assert done.returncode == 0, done.stderr
-    assert re.search(r"tensorflow \d", done.stdout) and done.stdout.splitlines()[-1].startswith("| ---")
+    assert re.search(r"tensorflow \d", done.stdout) and done.stdout.rstrip().splitlines()[-1].startswith("| ---")

@@ -14,7 +14,7 @@ import images
 import translator
 from config import Config
 from generator import Generator
-from utils import convert2float, convert2int
+from utils import convert2float, convert2int, native_precision
 
 METADATA = {"image_size": 32, "generator": "resnet", "source": "red", "target": "blue"}
 
@@ -118,6 +118,39 @@ def test_the_average_an_older_checkpoint_and_another_size_can_be_had(call, train
     pictures = [m(draw(5, 32, 32)[None]) for m in models]
     assert not np.array_equal(pictures[0], pictures[1])
     assert not np.array_equal(pictures[0], pictures[2])
+
+
+@pytest.mark.parametrize("precision", ["bfloat16", "float16", "auto"])
+def test_the_number_type_of_the_models_can_be_chosen(call, trained_run, tmp_path, precision):
+    assert call(export_graph.main, *flags(trained_run, tmp_path / "plain")).status == 0
+    assert call(export_graph.main, *flags(trained_run, tmp_path), "--precision", precision).status == 0
+    plain, chosen = (translator.load(tmp_path / name) for name in ("plain/red2blue.pb", "red2blue.pb"))
+    used = native_precision() if precision == "auto" else precision
+    assert plain.metadata["precision"] == "float32" and chosen.metadata["precision"] == used
+    convolutions = {node.attr["T"].type for node in nodes(chosen) if node.op == "Conv2D"}
+    assert convolutions == {tf.as_dtype(used).as_datatype_enum}
+    picture = draw(6, 32, 32)[None]
+    assert np.abs(chosen(picture).astype(int) - plain(picture)).mean() < 2.5
+
+
+def test_models_that_compile_themselves_translate_the_same(call, trained_run, tmp_path):
+    assert call(export_graph.main, *flags(trained_run, tmp_path / "plain")).status == 0
+    assert call(export_graph.main, *flags(trained_run, tmp_path), "--xla").status == 0
+    plain, compiled = (translator.load(tmp_path / name) for name in ("plain/red2blue.pb", "red2blue.pb"))
+    for model, expected in ((plain, False), (compiled, True)):
+        assert any(function.attr["_XlaMustCompile"].b for function in library(model)) == expected
+    for height, width in ((32, 32), (21, 30)):
+        assert_same(compiled(draw(7, height, width)[None])[0], plain(draw(7, height, width)[None])[0])
+    encoded = compiled.model.signatures["translate_encoded"](encoded_image=tf.constant([images.encode_png(draw(7, 32, 32))]))
+    assert_same(tf.io.decode_png(encoded["encoded_output"][0]).numpy(), plain(draw(7, 32, 32)[None])[0])
+
+
+def library(model: translator.Translator) -> list:
+    return list(model.model.signatures["serving_default"].graph.as_graph_def().library.function)
+
+
+def nodes(model: translator.Translator) -> list:
+    return [node for function in library(model) for node in function.node_def]
 
 
 def test_a_model_that_stands_there_is_moved_aside_or_replaced(call, model, trained_run, tmp_path):

@@ -1,37 +1,41 @@
-"""Two folders of pictures → two TFRecord files.
+"""Two folders of pictures → two TFRecord files, or two sets of shards.
 
 A picture that TensorFlow decodes as it is (an upright 8-bit RGB JPEG or PNG) is stored untouched, any other as a PNG of that kind.
 """
 
 import argparse
 import contextlib
+import itertools
 import os
 import random
 import sys
 import time
-from pathlib import Path
 
 import cli
 import images
+import shards
+import storage
 from cli import InputError
+from storage import AnyPath
 
 JPEG = b"\xff\xd8"  # how such a file begins
 SEED = 180  # of the order in the file, so that equal folders give equal files
+MAX_SHARDS = 512  # all of a domain are open at once, and systems allow a process a thousand files or so
 
 
 def parse(argv: list[str] | None) -> argparse.Namespace:
     parser = cli.Parser(__doc__)
     parser.add_argument(
-        "--X_input_dir", metavar="DIR", type=Path, default=Path("data/apple2orange/trainA"), help="folder of pictures of domain X"
+        "--X_input_dir", metavar="DIR", type=storage.path, default="data/apple2orange/trainA", help="folder of pictures of domain X"
     )
     parser.add_argument(
-        "--Y_input_dir", metavar="DIR", type=Path, default=Path("data/apple2orange/trainB"), help="folder of pictures of domain Y"
+        "--Y_input_dir", metavar="DIR", type=storage.path, default="data/apple2orange/trainB", help="folder of pictures of domain Y"
     )
     parser.add_argument(
-        "--X_output_file", metavar="FILE", type=Path, default=Path("data/tfrecords/apple.tfrecords"), help="TFRecord file to write for X"
+        "--X_output_file", metavar="FILE", type=storage.path, default="data/tfrecords/apple.tfrecords", help="TFRecord file to write for X"
     )
     parser.add_argument(
-        "--Y_output_file", metavar="FILE", type=Path, default=Path("data/tfrecords/orange.tfrecords"), help="TFRecord file to write for Y"
+        "--Y_output_file", metavar="FILE", type=storage.path, default="data/tfrecords/orange.tfrecords", help="TFRecord file to write for Y"
     )
     parser.add_argument(
         "--max_size",
@@ -39,6 +43,13 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
         type=cli.number(int, 0),
         default=0,
         help="shrink pictures whose short side is longer than this, pixels; 0: never",
+    )
+    parser.add_argument(
+        "--num_shards",
+        metavar="N",
+        type=cli.number(int, 1, MAX_SHARDS),
+        default=1,
+        help="files to divide each domain into; 4 makes x-00000-of-00004.tfrecords and so on, which train.py takes as x.tfrecords@4",
     )
     parser.add_argument("--strict", action="store_true", help="an unreadable picture is an error, not left out")
     parser.add_argument("--overwrite", action="store_true", help="replace output files that exist")
@@ -49,16 +60,21 @@ def main(argv: list[str] | None = None) -> int:
     args = parse(argv)
     domains = [("X", args.X_input_dir, args.X_output_file), ("Y", args.Y_input_dir, args.Y_output_file)]
     for domain, _, output in domains:
-        cli.check_output(f"--{domain}_output_file", output, args.overwrite)
-    cli.check_apart("--Y_output_file", args.Y_output_file, "--X_output_file", args.X_output_file)
+        check_output(f"--{domain}_output_file", output, args.num_shards, args.overwrite)
+    storage.check_apart("--Y_output_file", args.Y_output_file, "--X_output_file", args.X_output_file)
     found = [images.find(folder) for _, folder, _ in domains]
+    for files, (_, folder, _) in zip(found, domains, strict=True):
+        check_enough(folder, len(files), args.num_shards)
 
     cli.quiet_tensorflow()
-    # Both files are finished before either takes its name.
-    with cli.whole(args.X_output_file) as X_file, cli.whole(args.Y_output_file) as Y_file:
+    with contextlib.ExitStack() as stack:  # all files of both domains are finished before any takes its name
+        outputs = [
+            [stack.enter_context(storage.whole(storage.path(name))) for name in shards.names(output, args.num_shards)]
+            for _, _, output in domains
+        ]
         summaries = [
-            write_records(files, folder, file, output, args.max_size, args.strict)
-            for files, (_, folder, output), file in zip(found, domains, (X_file, Y_file), strict=True)
+            write_records(files, folder, temporary, output, args.max_size, args.strict)
+            for files, (_, folder, output), temporary in zip(found, domains, outputs, strict=True)
         ]
     for summary, left_out in summaries:
         for line in left_out:
@@ -67,8 +83,27 @@ def main(argv: list[str] | None = None) -> int:
     return cli.DONE
 
 
-def write_records(files: list[Path], folder: Path, file: Path, output: Path, max_size: int, strict: bool) -> tuple[str, list[str]]:
-    """Writes the pictures that can be read to `file`, to be called `output`. Raises `InputError`.
+def check_output(flag: str, output: AnyPath, num_shards: int, overwrite: bool) -> None:
+    """Raises `InputError` unless the shards of `output` can be written, and stand alone then."""
+    storage.check_output(flag, output, overwrite or num_shards > 1)
+    for name in shards.names(output, num_shards):
+        storage.check_output(flag, storage.path(name), overwrite)
+    old = shards.leftovers(output, num_shards)
+    if old:
+        more = f" and {len(old) - 1} more" if len(old) > 1 else ""
+        raise InputError(f"{flag} {output}: beside it is {old[0]}{more}, which a pattern would find too; remove that, or name another file")
+
+
+def check_enough(folder: AnyPath, pictures: int, num_shards: int) -> None:
+    """Raises `InputError` if a shard would be empty, which nothing can be trained on."""
+    if pictures < num_shards:
+        raise InputError(f"--num_shards {num_shards}: more than the pictures in {folder}; use at most {pictures}")
+
+
+def write_records(
+    files: list[AnyPath], folder: AnyPath, shard_files: list[AnyPath], output: AnyPath, max_size: int, strict: bool
+) -> tuple[str, list[str]]:
+    """Writes the pictures that can be read to `shard_files`, to be the shards of `output`. Raises `InputError`.
 
     Returns the summary, and a line for each picture that was left out.
     """
@@ -76,10 +111,11 @@ def write_records(files: list[Path], folder: Path, file: Path, output: Path, max
 
     from reader import to_record
 
-    began, left_out = time.monotonic(), []
-    files = random.Random(SEED).sample(files, len(files))
+    began, left_out, written = time.monotonic(), [], 0
+    files = deal(random.Random(SEED).sample(files, len(files)), len(shard_files))
     progress = cli.Progress(len(files), "pictures")
-    with tf.io.TFRecordWriter(str(file)) as writer:
+    with contextlib.ExitStack() as stack:
+        writers = [stack.enter_context(tf.io.TFRecordWriter(str(file))) for file in shard_files]
         for done, (picture, encoded) in enumerate(cli.in_order(lambda f: encode(f, max_size), files), 1):
             if isinstance(encoded, images.PictureError):
                 left_out.append(f"{picture}: {encoded}")
@@ -88,16 +124,30 @@ def write_records(files: list[Path], folder: Path, file: Path, output: Path, max
                     raise InputError(f"{left_out[0]}; remove it, or leave out --strict")
             else:
                 name = os.fsencode(picture.relative_to(folder)).decode(errors="replace")  # on a disk it need not be UTF-8
-                writer.write(to_record(name, encoded))
+                writers[written % len(writers)].write(to_record(name, encoded))
+                written += 1
             progress.update(done, lambda: str(folder))
     progress.close()
-    if len(left_out) == len(files):
+    if not written:
         raise InputError(f"{folder}: none of its {len(files)} pictures can be read ({left_out[0]})")
-    counts = f"{len(files) - len(left_out)} pictures, {len(left_out)} left out"
-    return f"{output}: {counts}, {file.stat().st_size:,} bytes, {time.monotonic() - began:.1f} s", left_out
+    check_enough(folder, written, len(writers))
+    counts = f"{written} pictures, {len(left_out)} left out"
+    size = sum(map(storage.size, shard_files))
+    called = f"{output}@{len(writers)}: {counts}, {len(writers)} shards" if len(writers) > 1 else f"{output}: {counts}"
+    return f"{called}, {size:,} bytes, {time.monotonic() - began:.1f} s", left_out
 
 
-def encode(file: Path, max_size: int) -> bytes | images.PictureError:
+def deal(files: list[AnyPath], count: int) -> list[AnyPath]:
+    """The order in which to deal files out, to one shard after another, so that the shards one after another hold them in theirs.
+
+    Where one cannot be read those after it move on by a shard: the shards stay of equal size, give or take one.
+    """
+    size, larger = divmod(len(files), count)
+    parts = [files[i * size + min(i, larger) : (i + 1) * size + min(i + 1, larger)] for i in range(count)]
+    return [file for turn in itertools.zip_longest(*parts) for file in turn if file is not None]
+
+
+def encode(file: AnyPath, max_size: int) -> bytes | images.PictureError:
     """Returns what is stored for a picture, or why it cannot be. A picture that is stored as it is is decoded once, to be sure."""
     import tensorflow as tf
 
@@ -112,7 +162,7 @@ def encode(file: Path, max_size: int) -> bytes | images.PictureError:
                     tf.io.decode_image(data, channels=3, expand_animations=False)
                 return data
         picture = images.decode(data)
-        return images.encode_png(images.resize_short_side(picture, max_size) if shrink else picture)
+        return images.encode(images.resize_short_side(picture, max_size) if shrink else picture)
     except images.PictureError as e:
         return e
     except OSError as e:

@@ -1,12 +1,14 @@
 """A run's checkpoints: each appears whole or not at all, and an old one goes only when a newer one stands."""
 
+import contextlib
 import os
-import shutil
 from pathlib import Path
 
 import tensorflow as tf
 
-from cli import InputError, whole
+import storage
+from cli import InputError
+from storage import AnyPath
 
 KEEP = 5  # the newest; milestones beside them
 NAME = "model.ckpt"  # a checkpoint is model.ckpt-STEP.index and model.ckpt-STEP.data-…
@@ -18,7 +20,7 @@ class Checkpoints:
     That of every `keep_every` steps is a milestone, which stays.
     """
 
-    def __init__(self, run: Path, model: tf.Module, keep_every: int | None = None):
+    def __init__(self, run: AnyPath, model: tf.Module, keep_every: int | None = None):
         self.run, self.keep_every = run, keep_every
         self.checkpoint = tf.train.Checkpoint(model=model)
 
@@ -46,10 +48,11 @@ class Checkpoints:
             for file in files:
                 _sync(file)  # after a power cut there must be no name without its content
             for file in files:
-                os.replace(file, self.run / file.name)
+                storage.replace(file, self.run / file.name)
             _sync(self.run)
         finally:
-            shutil.rmtree(folder, ignore_errors=True)
+            with contextlib.suppress(OSError):
+                storage.remove(folder)
 
         after = sorted({*before, step})
         # Those that had fallen out before are milestones, maybe of another keep_every, and none of ours to remove.
@@ -59,18 +62,15 @@ class Checkpoints:
             for file in sorted(self._files(s), reverse=True):  # the index first: without its data it would promise too much
                 file.unlink()
 
-    def restore(self) -> tuple[int, list[int]]:
+    def restore(self, mend: bool = True) -> tuple[int, list[int]]:
         """Restores the newest checkpoint that can be read. Returns its step, 0 if there is none yet, and the steps of damaged ones.
 
-        Those are renamed to …damaged. Raises `InputError` if none can be read, or it does not fit the model.
+        Those are renamed to …damaged; with `mend=False` the folder stays as it is. Raises `InputError` if none can be read, or it does not
+        fit the model.
         """
-        for leftover in self.run.glob(".saving-*"):
-            shutil.rmtree(leftover)
         steps = self.steps()
-        for step, file in self._by_step("data-*").items():
-            if step not in steps:
-                file.unlink()
-
+        if mend:
+            self._remove_leftovers(steps)
         good = next((step for step in reversed(steps) if self._readable(step)), None)
         if good is None:
             if steps:
@@ -84,38 +84,50 @@ class Checkpoints:
         except (AssertionError, ValueError):
             raise InputError(f"{self.run / NAME}-{good}: made by other settings than config.json's, or by another version") from None
         damaged = [step for step in steps if step > good]
+        if not mend:
+            return good, damaged
         for file in (file for step in damaged for file in self._files(step)):
-            file.rename(f"{file}.damaged")
+            storage.replace(file, file.with_name(f"{file.name}.damaged"))
         self._write_state([step for step in steps if step <= good])
         return good, damaged
 
+    def _remove_leftovers(self, steps: list[int]) -> None:
+        for folder in self.run.glob(".saving-*"):
+            storage.remove(folder)
+        for step, file in self._by_step("data-*").items():
+            if step not in steps:
+                file.unlink()
+
     def _readable(self, step: int) -> bool:
-        """Reads a checkpoint to its end; all in it has checksums. Raises `OSError` if its files must not be read."""
-        for file in self._files(step):
-            file.open("rb").close()
+        """Reads a checkpoint to its end; all in it has checksums. Raises `OSError` if that fails for a reason outside of its files."""
         try:
-            reader = tf.train.load_checkpoint(str(self.run / f"{NAME}-{step}"))
+            # Not tf.train.load_checkpoint, which looks for a folder first, and finds one in ram://, where all that names begin with is one.
+            reader = tf.compat.v1.train.NewCheckpointReader(str(self.run / f"{NAME}-{step}"))
             for name in reader.get_variable_to_shape_map():
                 reader.get_tensor(name)
         except Exception:  # of many kinds, as TensorFlow words and maps them
+            for file in self._files(step):
+                storage.check_reachable(file)
             return False
         return True
 
-    def _by_step(self, suffix: str) -> dict[int, Path]:
+    def _by_step(self, suffix: str) -> dict[int, AnyPath]:
         files = {file.stem.removeprefix(f"{NAME}-"): file for file in self.run.glob(f"{NAME}-*.{suffix}")}
         return {int(step): file for step, file in files.items() if step.isdigit()}
 
-    def _files(self, step: int) -> list[Path]:
+    def _files(self, step: int) -> list[AnyPath]:
         return [file for file in self.run.glob(f"{NAME}-{step}.*") if not file.name.endswith(".damaged")]
 
     def _write_state(self, steps: list[int]) -> None:
         """Writes the file by which `tf.train.latest_checkpoint` finds the newest."""
         lines = [f'model_checkpoint_path: "{NAME}-{steps[-1]}"', *(f'all_model_checkpoint_paths: "{NAME}-{s}"' for s in steps)]
-        with whole(self.run / "checkpoint") as file:
+        with storage.whole(self.run / "checkpoint") as file:
             file.write_text("\n".join(lines) + "\n")
 
 
-def _sync(path: Path) -> None:
+def _sync(path: AnyPath) -> None:
+    if not isinstance(path, Path):
+        return  # it has been written when it was closed
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

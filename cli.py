@@ -1,9 +1,8 @@
-"""What all commands share: one-line errors and exit statuses, a quiet TensorFlow, progress, and output that appears whole or not at all."""
+"""What all commands share: one-line errors and exit statuses, a quiet TensorFlow, progress."""
 
 import argparse
 import contextlib
 import errno
-import itertools
 import os
 import shutil
 import signal
@@ -20,7 +19,6 @@ Item, Result = TypeVar("Item"), TypeVar("Result")
 
 DONE, PARTIAL, WRONG_INPUT, INTERRUPTED, TERMINATED = 0, 1, 2, 130, 143  # exit statuses
 _STORAGE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS)  # errors that are not the user's
-_serial = itertools.count()
 
 
 class InputError(ValueError):
@@ -163,66 +161,21 @@ def _silent_stderr() -> Iterator[None]:
             os.close(saved)
 
 
-def quiet_tensorflow() -> None:
-    """Imports TensorFlow and opens its devices without the start-up lines that no logging variable turns off."""
+def quiet_tensorflow(open_devices: Callable[[], Result] | None = None) -> Result | None:
+    """Imports TensorFlow and opens its devices without the start-up lines that no logging variable turns off.
+
+    `open_devices` opens them instead of TensorFlow's own way; what it returns is returned.
+    """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     os.environ.setdefault("TF_FORCE_GPU_ALLOW_GROWTH", "true")
     os.environ["KERAS_BACKEND"] = "tensorflow"
     with _silent_stderr():
         import tensorflow as tf
 
+        if open_devices:
+            return open_devices()
         tf.config.list_logical_devices()
-
-
-def check_place(path: Path) -> None:
-    """Raises `InputError` if something that is no folder stands where `path` would need one."""
-    with contextlib.suppress(FileNotFoundError, NotADirectoryError):
-        os.lstat(path)  # raises `OSError` if a name is too long
-    above = next((folder for folder in path.parents if os.path.lexists(folder)), None)
-    if above and not above.is_dir():
-        raise InputError(f"{path}: {above} is no folder; name another place")
-
-
-def check_output(flag: str, file: Path, overwrite: bool) -> None:
-    """Raises `InputError` unless a file can be written there, or replaced if `overwrite`."""
-    if file.is_dir():
-        raise InputError(f"{flag} {file}: is a folder; name a file")
-    if os.path.lexists(file) and not overwrite:
-        raise InputError(f"{flag} {file}: exists; --overwrite replaces it")
-    check_place(file)
-
-
-def check_apart(flag: str, path: Path, other_flag: str, other: Path) -> None:
-    """Raises `InputError` if two outputs are one, or one lies in the other."""
-    here, there = (Path(os.path.realpath(p)) for p in (path, other))
-    if here == there or here in there.parents or there in here.parents:
-        relation = "the same file as" if here == there else "inside" if there in here.parents else "a folder above"
-        raise InputError(f"{flag} {path}: {relation} {other_flag} {other}; name another")
-
-
-@contextlib.contextmanager
-def whole(path: str | Path) -> Iterator[Path]:
-    """Yields a temporary path beside `path`; what was written there, a file or a folder, takes its name when the block succeeds."""
-    path = Path(path)
-    check_place(path)
-    new_folders = [folder for folder in path.parents if not folder.exists()]
-    temporary = path.with_name(f".{path.name[:50]}.tmp-{os.getpid()}-{next(_serial)}")  # 50 characters can be 200 bytes of the 255
-    try:
-        for folder in reversed(new_folders):
-            folder.mkdir(exist_ok=True)
-        check_place(temporary)  # TensorFlow's writers would say in their own way that its path is too long
-        yield temporary
-        os.replace(temporary, path)
-    except BaseException as e:
-        if isinstance(e, OSError) and (e.filename is None or str(e.filename).startswith(str(temporary))):
-            e.filename = path  # the one that the user knows
-        shutil.rmtree(temporary, ignore_errors=True)
-        with contextlib.suppress(OSError):  # there may be none
-            temporary.unlink()
-        for folder in new_folders:  # innermost first
-            with contextlib.suppress(OSError):  # another output may be in there
-                folder.rmdir()
-        raise
+        return None
 
 
 def in_order(work: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[tuple[Item, Result]]:

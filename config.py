@@ -4,10 +4,11 @@ import argparse
 import dataclasses
 import json
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-from cli import InputError, Parser, number, whole
+import storage
+from cli import InputError, Parser, number
+from storage import AnyPath
 
 FORMAT_VERSION = 1
 PRECISIONS = ("float32", "bfloat16", "float16", "auto")
@@ -22,8 +23,12 @@ def _setting(default: Any, type: Any, help: str, fixed: bool = False, **argument
 class Config:
     """The settings of a run. Defaults are the chapter's where it has one, else the paper's (section 4 and appendix 7)."""
 
-    X: str = _setting("data/tfrecords/apple.tfrecords", str, "TFRecord file of domain X, made by build_data.py")
-    Y: str = _setting("data/tfrecords/orange.tfrecords", str, "TFRecord file of domain Y")
+    X: str = _setting(
+        "data/tfrecords/apple.tfrecords",
+        str,
+        "TFRecord file of domain X, made by build_data.py; its shards: x.tfrecords@4 for four, or a pattern, 'x-*.tfrecords'",
+    )
+    Y: str = _setting("data/tfrecords/orange.tfrecords", str, "TFRecord file, or shards, of domain Y")
     image_size: int = _setting(256, number(int, 32, 4096, multiple=4), "side of the training crops, pixels; a multiple of 4", True)
     load_size: int | None = _setting(
         None, number(int, 32, 8192), "short side that pictures are resized to before the crop [image_size · 286/256]", True
@@ -67,6 +72,9 @@ class Config:
     image_every: int = _setting(500, number(int, 1), "steps between pictures and histograms, or 5 min if that is sooner")
     save_every: int = _setting(1000, number(int, 1), "steps between checkpoints, or 5 min if that is sooner; the newest five are kept")
     keep_every: int | None = _setting(None, number(int, 1), "keep the checkpoint of every so many steps for good, beside the newest five")
+    shard_data: bool = _setting(
+        False, bool, "several workers: each reads shards of its own, every n-th of FILE@N; for data that no machine has whole", True
+    )
     skip_bad_records: bool = _setting(
         False, bool, "go on without records that cannot be read, the next one in place of each; --noskip_bad_records: stop at them"
     )
@@ -92,14 +100,14 @@ class Config:
         here, there = dataclasses.asdict(self), dataclasses.asdict(other)
         return {name: [here[name], there[name]] for name in here if here[name] != there[name]}
 
-    def save(self, run: Path) -> None:
+    def save(self, run: AnyPath) -> None:
         """Writes `config.json` into the run folder."""
         settings = {"format_version": FORMAT_VERSION, "generator": "resnet", **dataclasses.asdict(self)}
-        with whole(run / "config.json") as file:
+        with storage.whole(run / "config.json") as file:
             file.write_text(json.dumps(settings, indent=2) + "\n")
 
     @classmethod
-    def load(cls, run: Path) -> "Config":
+    def load(cls, run: AnyPath) -> "Config":
         """Reads `config.json` from a run folder. Raises `InputError` if there is none, or it is no such file."""
         file = run / "config.json"
         if not run.is_dir():

@@ -7,14 +7,15 @@ import argparse
 import contextlib
 import json
 import sys
-from pathlib import Path
 
 import numpy as np
 
 import cli
 import images
 import metrics
+import storage
 from cli import InputError
+from storage import AnyPath
 
 Pictures = list[np.ndarray]  # uint8 (H, W, 3)
 SHEET_COLUMNS = 8
@@ -22,11 +23,11 @@ SHEET_COLUMNS = 8
 
 def parse(argv: list[str] | None) -> argparse.Namespace:
     parser = cli.Parser(__doc__)
-    parser.add_argument("--fake", metavar="DIR", type=Path, nargs="+", required=True, help="translated pictures")
-    parser.add_argument("--truth", metavar="DIR", type=Path, nargs="+", required=True, help="what they should be")
-    parser.add_argument("--input", metavar="DIR", type=Path, nargs="+", required=True, help="what they were translated from")
-    parser.add_argument("--sheet", metavar="FILE", type=Path, help="write a contact sheet, .png or .jpg")
-    parser.add_argument("--json", metavar="FILE", type=Path, help="write the results as JSON")
+    parser.add_argument("--fake", metavar="DIR", type=storage.path, nargs="+", required=True, help="translated pictures")
+    parser.add_argument("--truth", metavar="DIR", type=storage.path, nargs="+", required=True, help="what they should be")
+    parser.add_argument("--input", metavar="DIR", type=storage.path, nargs="+", required=True, help="what they were translated from")
+    parser.add_argument("--sheet", metavar="FILE", type=storage.path, help="write a contact sheet, .png or .jpg")
+    parser.add_argument("--json", metavar="FILE", type=storage.path, help="write the results as JSON")
     parser.add_argument("--overwrite", action="store_true", help="replace output files that exist")
     return parser.parse_args(argv)
 
@@ -41,9 +42,9 @@ def main(argv: list[str] | None = None) -> int:
         raise InputError(f"--sheet {args.sheet}: write to one of {' '.join(images.OUTPUT_SUFFIXES)}")
     for flag, output in (("--sheet", args.sheet), ("--json", args.json)):
         if output:
-            cli.check_output(flag, output, args.overwrite)
+            storage.check_output(flag, output, args.overwrite)
     if args.sheet and args.json:
-        cli.check_apart("--json", args.json, "--sheet", args.sheet)
+        storage.check_apart("--json", args.json, "--sheet", args.sheet)
 
     results, rows = [], []
     for folders in zip(args.input, args.fake, args.truth, strict=True):
@@ -52,14 +53,14 @@ def main(argv: list[str] | None = None) -> int:
         rows += [("input", inputs[:SHEET_COLUMNS]), ("translated", fakes[:SHEET_COLUMNS]), ("truth", truths[:SHEET_COLUMNS])]
     with contextlib.ExitStack() as stack:  # both outputs or none
         if args.json:
-            stack.enter_context(cli.whole(args.json)).write_text(json.dumps(results, indent=2) + "\n")
+            stack.enter_context(storage.whole(args.json)).write_text(json.dumps(results, indent=2) + "\n")
         if args.sheet:
             images.write(args.sheet, images.contact_sheet(rows))
     print(table(results))
     return cli.DONE
 
 
-def load(source: Path, fake: Path, truth: Path) -> tuple[Pictures, Pictures, Pictures]:
+def load(source: AnyPath, fake: AnyPath, truth: AnyPath) -> tuple[Pictures, Pictures, Pictures]:
     """Returns the inputs, the translations and the truths, one of each for every translation, in its size. Raises `InputError`."""
     names = by_name(fake)
     fakes = [images.read(file) for file in names.values()]
@@ -73,7 +74,7 @@ def load(source: Path, fake: Path, truth: Path) -> tuple[Pictures, Pictures, Pic
     return others[0], fakes, others[1]
 
 
-def by_name(folder: Path) -> dict[str, Path]:
+def by_name(folder: AnyPath) -> dict[str, AnyPath]:
     """Returns the pictures of a folder by their path in it without the suffix. Raises `InputError` if two share one."""
     names = {}
     for file in images.find(folder):

@@ -3,17 +3,19 @@
 import argparse
 import contextlib
 import dataclasses
+import itertools
 import json
-import os
-import shutil
 import sys
 import time
-from pathlib import Path
+from pathlib import PurePath
 from typing import Any
 
 import cli
+import shards
+import storage
 from cli import InputError
 from config import PRECISIONS, Config
+from storage import AnyPath
 
 FORMAT_VERSION = 1
 
@@ -21,11 +23,11 @@ FORMAT_VERSION = 1
 def parse(argv: list[str] | None) -> argparse.Namespace:
     parser = cli.Parser(__doc__)
     parser.add_argument(
-        "--checkpoint_dir", metavar="PATH", type=Path, required=True, help="a run folder (newest checkpoint), or a checkpoint"
+        "--checkpoint_dir", metavar="PATH", type=storage.path, required=True, help="a run folder (newest checkpoint), or a checkpoint"
     )
     parser.add_argument("--XtoY_model", metavar="NAME", default="apple2orange.pb", help="model of G to write: a name or a path")
     parser.add_argument("--YtoX_model", metavar="NAME", default="orange2apple.pb", help="model of F to write: a name or a path")
-    parser.add_argument("--export_dir", metavar="DIR", type=Path, default=Path("pretrained"), help="where a bare name lands")
+    parser.add_argument("--export_dir", metavar="DIR", type=storage.path, default="pretrained", help="where a bare name lands")
     parser.add_argument(
         "--image_size", metavar="N", type=cli.number(int, 8, multiple=4), help="size that inference.py brings pictures to [as trained]"
     )
@@ -46,7 +48,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
 
 def main(argv: list[str] | None = None) -> int:
     args = parse(argv)
-    if not args.checkpoint_dir.is_dir() and not Path(f"{str(args.checkpoint_dir).removesuffix('.index')}.index").is_file():
+    if not args.checkpoint_dir.is_dir() and not index_of(args.checkpoint_dir).is_file():
         raise InputError(f"--checkpoint_dir {args.checkpoint_dir}: no such run folder or checkpoint")
     run = args.checkpoint_dir if args.checkpoint_dir.is_dir() else args.checkpoint_dir.parent
     config = Config.load(run)
@@ -55,12 +57,12 @@ def main(argv: list[str] | None = None) -> int:
             raise InputError(f"{flag} {typed}: the run was trained with {trained}; leave the flag out")
     if args.ema and not config.ema:
         raise InputError(f"--ema: {run} keeps no moving average; leave the flag out, or train with --ema 0.999")
-    outputs = [args.export_dir / o if Path(o).name == o else Path(o) for o in (args.XtoY_model, args.YtoX_model)]
+    outputs = [args.export_dir / o if PurePath(o).name == o else storage.path(o) for o in (args.XtoY_model, args.YtoX_model)]
     for output in outputs:
-        if os.path.lexists(output) and not (output / "saved_model.pb").is_file():
+        if storage.stands(output) and not (output / "saved_model.pb").is_file():
             raise InputError(f"{output}: exists and is no SavedModel; name another, or move it away")
-        cli.check_place(output)
-    cli.check_apart("--YtoX_model", outputs[1], "--XtoY_model", outputs[0])
+        storage.check_place(output)
+    storage.check_apart("--YtoX_model", outputs[1], "--XtoY_model", outputs[0])
 
     cli.quiet_tensorflow()
     from utils import native_precision
@@ -69,7 +71,7 @@ def main(argv: list[str] | None = None) -> int:
     config = dataclasses.replace(config, precision=precision)
     checkpoint = find_checkpoint(args.checkpoint_dir)
     generators, step = restore_generators(checkpoint, config, args.ema)
-    domains = Path(config.X).stem, Path(config.Y).stem
+    domains = shards.domain(config.X), shards.domain(config.Y)
     metadata = {
         "image_size": args.image_size or config.image_size,
         "generator": "resnet",
@@ -89,13 +91,18 @@ def main(argv: list[str] | None = None) -> int:
     return cli.DONE
 
 
-def find_checkpoint(path: Path) -> str:
+def index_of(checkpoint: str | AnyPath) -> AnyPath:
+    """A checkpoint, with or without .index → the file that ends in that."""
+    return storage.path(f"{str(checkpoint).removesuffix('.index')}.index")
+
+
+def find_checkpoint(path: AnyPath) -> str:
     """Returns the newest checkpoint of a run folder, or the checkpoint that `path` is. Raises `InputError` if there is none."""
     import tensorflow as tf
 
     if path.is_dir():
         state = tf.train.get_checkpoint_state(str(path))  # tf.train.latest_checkpoint takes [ and * in the path for a pattern
-        if state is None or not Path(f"{state.model_checkpoint_path}.index").is_file():
+        if state is None or not index_of(state.model_checkpoint_path).is_file():
             raise InputError(f"--checkpoint_dir {path}: no checkpoint in this run yet")
         return state.model_checkpoint_path
     return str(path).removesuffix(".index")
@@ -122,7 +129,7 @@ def restore_generators(checkpoint: str, config: Config, ema: bool) -> tuple[tupl
     return (G, F), int(model.step)
 
 
-def export(generator, metadata: dict, output: Path, overwrite: bool = False) -> Path | None:
+def export(generator, metadata: dict, output: AnyPath, overwrite: bool = False) -> AnyPath | None:
     """Writes a generator as a frozen SavedModel, after loading it again and finding that it gives the generator's own pictures.
 
     `metadata` holds image_size, source and target at least. A model at `output` is replaced, or moved to the path that is returned.
@@ -130,41 +137,38 @@ def export(generator, metadata: dict, output: Path, overwrite: bool = False) -> 
     return export_all([(generator, metadata, output)], overwrite)[0]
 
 
-def export_all(models: list[tuple[Any, dict, Path]], overwrite: bool = False, xla: bool = False) -> list[Path | None]:
+def export_all(models: list[tuple[Any, dict, AnyPath]], overwrite: bool = False, xla: bool = False) -> list[AnyPath | None]:
     """`export`s several models: all are finished before one takes its name. `xla`: they compile themselves."""
     import tensorflow as tf
 
     with contextlib.ExitStack() as stack:
         for generator, metadata, output in models:
-            folder = stack.enter_context(cli.whole(output))
+            folder = stack.enter_context(storage.whole(output))
             module = tf.Module()
             module.functions = signatures(generator, {"format_version": FORMAT_VERSION, **metadata}, xla)
-            options = tf.saved_model.SaveOptions(experimental_custom_gradients=False)  # a frozen model is not trained
-            tf.saved_model.save(module, str(folder), module.functions, options)
+            tf.saved_model.save(module, str(folder), module.functions)
             check(folder, generator)
         aside = [set_aside(output) if output.exists() else None for *_, output in models]
     if not overwrite:
         return aside
     for old in filter(None, aside):
-        old.unlink() if old.is_symlink() else shutil.rmtree(old)
+        storage.remove(old)
     return [None] * len(models)
 
 
 def signatures(generator, metadata: dict, xla: bool = False) -> dict:
     """What an exported model can be asked: its signatures, by name. The weights are constants, stored once for all of them."""
     import tensorflow as tf
-    from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 
     from utils import convert2float, convert2int
 
-    spec = tf.TensorSpec((None, None, None, 3), tf.float32)
-    frozen = convert_variables_to_constants_v2(tf.function(lambda x: generator(x, training=False)).get_concrete_function(spec))
+    frozen = freeze(generator)
 
     @tf.function(jit_compile=xla or None)
     def generate(pictures):
         height, width = tf.shape(pictures)[1], tf.shape(pictures)[2]
         padded = pad(pad(pictures, 1), 2)
-        return convert2int(frozen(convert2float(padded))[0])[:, :height, :width]
+        return convert2int(frozen(convert2float(padded)))[:, :height, :width]
 
     @tf.function(input_signature=[tf.TensorSpec((None, None, None, 3), tf.uint8, "input_image")])
     def translate(input_image):
@@ -188,6 +192,20 @@ def signatures(generator, metadata: dict, xla: bool = False) -> dict:
     return {"serving_default": translate, "translate_encoded": translate_encoded, "metadata": describe}
 
 
+def freeze(generator):
+    """Returns the generator as a function of float (B, H, W, 3) whose weights are constants and which has no gradients of our own."""
+    import tensorflow as tf
+    from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
+
+    spec = tf.TensorSpec((None, None, None, 3), tf.float32)
+    frozen = convert_variables_to_constants_v2(tf.function(lambda x: generator(x, training=False)).get_concrete_function(spec))
+    graph = frozen.graph.as_graph_def()
+    for node in itertools.chain(graph.node, *(function.node_def for function in graph.library.function)):
+        node.attr.pop("_gradient_op_type", None)  # they cannot be saved, and who loads the model would be warned
+    (x,), (y,) = frozen.inputs, frozen.outputs
+    return tf.compat.v1.wrap_function(lambda picture: tf.graph_util.import_graph_def(graph, {x.name: picture}, [y.name])[0], [spec])
+
+
 def pad(pictures, axis: int):
     """Pads an axis at its end to a multiple of 4, at least 8: mirrored, or the edge repeated where there is too little to mirror."""
     import tensorflow as tf
@@ -200,7 +218,7 @@ def pad(pictures, axis: int):
     return tf.gather(pictures, tf.where(index < size, index, beyond), axis=axis)
 
 
-def check(folder: Path, generator) -> None:
+def check(folder: AnyPath, generator) -> None:
     """Raises `RuntimeError` unless the model in `folder` translates a random picture as `generator` does."""
     import numpy as np
 
@@ -216,12 +234,13 @@ def check(folder: Path, generator) -> None:
         raise RuntimeError(f"the exported model differs from the checkpoint by up to {difference.max()} of 255")
 
 
-def set_aside(model: Path) -> Path:
+def set_aside(model: AnyPath) -> AnyPath:
     """Renames a model to one with the time in its name, and returns that."""
     stamp = time.strftime("%Y%m%d-%H%M%S")
     names = (model.with_name(f"{model.stem}-{stamp}{suffix}{model.suffix}") for suffix in ("", *(f"-{n}" for n in range(2, 100))))
     aside = next(name for name in names if not name.exists())
-    return model.rename(aside)
+    storage.replace(model, aside)
+    return aside
 
 
 if __name__ == "__main__":

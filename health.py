@@ -2,6 +2,8 @@
 
 import tensorflow as tf
 
+from distribution import mean, state
+
 HORIZON = 200  # steps that a statistic looks back over, about
 WARM_UP = 500  # steps before which nothing is judged: networks that have just begun do all of this
 GRID = 8  # pictures are compared as 8×8 cells: what goes wrong here is large
@@ -14,12 +16,12 @@ class RunningMean(tf.Module):
 
     def __init__(self, *shape: int):
         super().__init__()
-        self.value = tf.Variable(tf.zeros(shape), trainable=False, name="mean")
+        self.value = state(tf.zeros(shape), "mean")
 
     def update(self, value: tf.Tensor, step: tf.Tensor) -> tf.Tensor:
-        """Takes in this step's value and returns the mean; `step` counts from 0."""
+        """Takes in this step's value, a mean over pictures, and returns the mean over steps; `step` counts from 0."""
         share = 1 / tf.cast(tf.minimum(step + 1, HORIZON), tf.float32)
-        return self.value.assign_add(share * (tf.cast(value, tf.float32) - self.value))
+        return self.value.assign_add(share * (mean(tf.cast(value, tf.float32)) - self.value))
 
 
 class GeneratorHealth(tf.Module):
@@ -50,8 +52,8 @@ class GeneratorHealth(tf.Module):
         brightness = tf.math.divide_no_nan(ab - a * b, tf.sqrt(tf.maximum((aa - a * a) * (bb - b * b), 0)))
 
         both = tf.stack([fake, real])
-        mean, square = tf.unstack(self.variety.update(tf.reduce_mean(tf.stack([both, both * both]), axis=2), step))
-        fake_spread, real_spread = tf.unstack(tf.sqrt(tf.maximum(tf.reduce_mean(square - mean * mean, axis=(1, 2, 3)), 0)))
+        first, second = tf.unstack(self.variety.update(tf.reduce_mean(tf.stack([both, both * both]), axis=2), step))
+        fake_spread, real_spread = tf.unstack(tf.sqrt(tf.maximum(tf.reduce_mean(second - first * first, axis=(1, 2, 3)), 0)))
         variety = (fake_spread + 1e-3) / (real_spread + 1e-3)  # 1 where there is but one picture
         return {"brightness": brightness, "variety": variety, "change": change}
 

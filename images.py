@@ -1,15 +1,16 @@
 """Picture files in and out: every format, orientation and colour mode; the one place that knows Pillow."""
 
 import io
-import os
 import warnings
 from collections.abc import Sequence
-from pathlib import Path
+from pathlib import PurePath
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont, ImageOps, UnidentifiedImageError
 
-from cli import InputError, whole
+import storage
+from cli import InputError
+from storage import AnyPath
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".gif", ".tif", ".tiff")
 OUTPUT_SUFFIXES = (".png", ".jpg", ".jpeg")
@@ -33,19 +34,18 @@ class PictureError(InputError):
     """A file that is no readable picture."""
 
 
-def find(folder: str | Path) -> list[Path]:
+def find(folder: str | AnyPath) -> list[AnyPath]:
     """Returns the picture files in `folder` and below, by suffix, sorted by their path in `folder`.
 
     Hidden files and folders are left out. Raises `InputError` if `folder` is none or holds no picture.
     """
-    folder = Path(folder)
+    folder = storage.path(folder)
     if not folder.is_dir():
         raise InputError(f"{folder}: no such folder")
     files = []
-    for root, folders, names in os.walk(folder, followlinks=True):
-        above = Path(root).resolve()
-        folders[:] = [f for f in folders if not f.startswith(".") and not above.is_relative_to(Path(root, f).resolve())]  # no circles
-        files += [Path(root, name) for name in names if not name.startswith(".") and Path(name).suffix.lower() in SUFFIXES]
+    for root, folders, names in storage.walk(folder):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        files += [root / name for name in names if not name.startswith(".") and PurePath(name).suffix.lower() in SUFFIXES]
     if not files:
         raise InputError(f"{folder}: no picture in this folder (looked for {' '.join(SUFFIXES)})")
     return sorted(files, key=lambda f: f.relative_to(folder).as_posix())
@@ -119,29 +119,28 @@ def _scaled(picture: Image.Image) -> Image.Image:
     return Image.fromarray(np.clip(np.rint(grey), 0, 255).astype(np.uint8))
 
 
-def read(file: str | Path) -> np.ndarray:
+def read(file: str | AnyPath) -> np.ndarray:
     """`decode`s a file. Raises `PictureError` that names it, also if it cannot be opened."""
     try:
-        return decode(Path(file).read_bytes())
+        return decode(storage.path(file).read_bytes())
     except PictureError as e:
         raise PictureError(f"{file}: {e}") from None
     except OSError as e:
         raise PictureError(f"{file}: {e.strerror}") from None
 
 
-def encode_png(picture: np.ndarray) -> bytes:
-    """Returns the PNG of uint8 (H, W, 3)."""
+def encode(picture: np.ndarray, suffix: str = ".png") -> bytes:
+    """Returns the PNG or JPEG file (quality 95), by its suffix, of uint8 (H, W, 3)."""
     out = io.BytesIO()
-    Image.fromarray(picture).save(out, "PNG")
+    Image.fromarray(picture).save(out, {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG"}[suffix.lower()], quality=95)
     return out.getvalue()
 
 
-def write(file: str | Path, picture: np.ndarray) -> None:
-    """Writes uint8 (H, W, 3) as PNG or JPEG (quality 95), by the suffix of `file`; a temporary name is renamed, folders are created."""
-    file = Path(file)
-    format = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG"}[file.suffix.lower()]
-    with whole(file) as temporary:
-        Image.fromarray(picture).save(temporary, format, quality=95)
+def write(file: str | AnyPath, picture: np.ndarray) -> None:
+    """Writes uint8 (H, W, 3) as its suffix says; a temporary name is renamed, folders are created."""
+    file = storage.path(file)
+    with storage.whole(file) as temporary:
+        temporary.write_bytes(encode(picture, file.suffix))
 
 
 def resize(picture: np.ndarray, height: int, width: int) -> np.ndarray:

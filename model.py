@@ -12,6 +12,7 @@ import tensorflow as tf
 
 from config import Config
 from discriminator import Discriminator
+from distribution import mean, replicas, state, update
 from generator import Generator
 from health import GeneratorHealth, RunningMean
 from ops import number_type
@@ -53,6 +54,7 @@ class CycleGAN(tf.Module):
     def __init__(self, config: Config, decay_start: int = 1, total_steps: int = 1):
         super().__init__(name="cyclegan")
         self.config = config
+        self.strategy = tf.distribute.get_strategy()
         self.G = build_generator(config, "G")
         self.F = build_generator(config, "F")
         with number_type(config.precision):
@@ -60,7 +62,7 @@ class CycleGAN(tf.Module):
             self.D_Y = Discriminator(config.ndf, config.norm, name="D_Y")
 
         self.learning_rate = ConstantThenLinear(config.learning_rate, decay_start, total_steps)
-        self.step = tf.Variable(0, trainable=False, dtype=tf.int64, name="step")
+        self.step = tf.Variable(0, trainable=False, dtype=tf.int64, name="step", aggregation=tf.VariableAggregation.ONLY_FIRST_REPLICA)
         self.generator_optimizer = self._adam(self._generator_variables)
         self.discriminator_optimizer = self._adam(self._discriminator_variables)
 
@@ -75,7 +77,7 @@ class CycleGAN(tf.Module):
             self.F_ema.set_weights(self.F.get_weights())
 
         self.loss_names = ("loss/G", "loss/F", "loss/cycle", *(["loss/identity"] if config.lambda_identity else []), "loss/D_X", "loss/D_Y")
-        self.not_finite_since = tf.Variable(tf.zeros(len(self.loss_names), tf.int64), trainable=False, name="not_finite_since")  # 0: never
+        self.not_finite_since = state(tf.zeros(len(self.loss_names), tf.int64), "not_finite_since")  # 0: never
         self.G_health, self.F_health = GeneratorHealth(config.image_size), GeneratorHealth(config.image_size)
         self.D_X_health, self.D_Y_health = RunningMean(), RunningMean()
 
@@ -121,19 +123,34 @@ class CycleGAN(tf.Module):
     @functools.cached_property
     def train_step(self) -> Callable[[tf.Tensor, tf.Tensor], Losses]:
         """(x, y) → scalars: one step of both generators, then of both discriminators; as a graph, compiled by XLA on request."""
-        return tf.function(self._train_step, reduce_retracing=True, jit_compile=self.config.xla or None)
+        return tf.function(self._train_step, reduce_retracing=True, autograph=False, jit_compile=self.config.xla or None)
 
     def _train_step(self, x: tf.Tensor, y: tf.Tensor) -> Losses:
         learning_rate = self.learning_rate(self.step)
+        if self.strategy.num_replicas_in_sync == 1:
+            scalars = self._train_replica(x, y)
+        else:
+            of_all = self.strategy.run(self._train_replica, (x, y))  # all the same
+            scalars = {name: self.strategy.experimental_local_results(values)[0] for name, values in of_all.items()}
+        if self.config.ema:
+            with self.strategy.scope():
+                self._update_average(self.G_ema, self.G)
+                self._update_average(self.F_ema, self.F)
+        self.step.assign_add(1)
+        return scalars | {"learning_rate": learning_rate}
+
+    def _train_replica(self, x: tf.Tensor, y: tf.Tensor) -> Losses:
+        """A replica's share of the step: its rows of the batch, and the same changes to the variables as all others make."""
         losses, fake_x, fake_y = self._train_generators(x, y)
         losses |= self._train_discriminators(x, y, fake_x, fake_y)
-        if self.config.ema:
-            self._update_average(self.G_ema, self.G)
-            self._update_average(self.F_ema, self.F)
+        losses = mean(losses)
+        if replicas() > 1:
+            # Batch norm: a replica's pictures are normalised among themselves; the averages for later use are those of all.
+            for average in (w for network in (self.G, self.F, self.D_X, self.D_Y) for w in network.non_trainable_weights):
+                average.assign(mean(tf.convert_to_tensor(average.value)))
         health = self._health(x, y, fake_x, fake_y, losses)
         self._note_what_is_not_finite(losses)
-        self.step.assign_add(1)
-        return losses | health | {"learning_rate": learning_rate}
+        return losses | health
 
     def _train_generators(self, x: tf.Tensor, y: tf.Tensor) -> tuple[Losses, tf.Tensor, tf.Tensor]:
         G, F, D_X, D_Y = self.G, self.F, self.D_X, self.D_Y
@@ -147,13 +164,13 @@ class CycleGAN(tf.Module):
             # G's term does not depend on F's weights, nor F's on G's: the gradient of the sum is each one's own.
             total = G_loss + F_loss + cycle_loss
             losses = {"loss/G": G_loss, "loss/F": F_loss, "loss/cycle": cycle_loss}
-            total = self.generator_optimizer.scale_loss(total)
+            total = self.generator_optimizer.scale_loss(total / replicas())  # optimizers sum over the replicas
         gradients = tape.gradient(total, self._generator_variables)
         if self.config.lambda_identity:
             # TensorFlow adds three gradients (AddN) in the order in which threads happen to be done, and would make one such sum of g + i.
             with tf.GradientTape() as tape:
                 losses["loss/identity"] = self.identity_loss(x, y)
-                total = self.generator_optimizer.scale_loss(losses["loss/identity"])
+                total = self.generator_optimizer.scale_loss(losses["loss/identity"] / replicas())
             of_identity = tape.gradient(total, self._generator_variables)
             gradients = [tf.reduce_sum(tf.stack(pair), axis=0) for pair in zip(gradients, of_identity, strict=True)]
         self.generator_optimizer.apply(gradients, self._generator_variables)
@@ -165,7 +182,7 @@ class CycleGAN(tf.Module):
         with tf.GradientTape() as tape:
             D_X_loss = self.discriminator_loss(D_X(x, training=True), D_X(past_x, training=True))
             D_Y_loss = self.discriminator_loss(D_Y(y, training=True), D_Y(past_y, training=True))
-            total = self.discriminator_optimizer.scale_loss(D_X_loss + D_Y_loss)
+            total = self.discriminator_optimizer.scale_loss((D_X_loss + D_Y_loss) / replicas())
         gradients = tape.gradient(total, self._discriminator_variables)
         self.discriminator_optimizer.apply(gradients, self._discriminator_variables)
         return {"loss/D_X": D_X_loss, "loss/D_Y": D_Y_loss}
@@ -193,7 +210,7 @@ class CycleGAN(tf.Module):
         if weights and not all(
             bool(tf.reduce_all(tf.math.is_finite(w))) for network in (self.G, self.F, self.D_X, self.D_Y) for w in network.weights
         ):
-            return "the networks' weights", int(self.step)
+            return "the networks' weights", int(self.step.numpy())
         return None
 
     def _update_average(self, average: Generator, generator: Generator) -> None:
@@ -201,9 +218,9 @@ class CycleGAN(tf.Module):
         step = tf.cast(self.step, keras.config.floatx())
         decay = tf.minimum(tf.cast(self.config.ema, step.dtype), (1 + step) / (10 + step))
         for slow, weight in zip(average.weights, generator.weights, strict=True):
-            slow.assign(decay * slow + (1 - decay) * weight)
+            update(slow.value, lambda slow, weight: decay * slow + (1 - decay) * weight, weight.value)
 
-    @tf.function(reduce_retracing=True)
+    @tf.function(reduce_retracing=True, autograph=False)
     def sample(self, x: tf.Tensor, y: tf.Tensor) -> dict[str, tf.Tensor]:
         """Both translations, their reconstructions, and what the discriminators answer, for looking at; nothing is trained."""
         fake_y, fake_x = self.G(x), self.F(y)

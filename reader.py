@@ -3,20 +3,25 @@
 Which record, crop and flip row i of step t gets is a function of (seed, t, i) alone, so any step can be the first, at once.
 """
 
+import contextlib
 import hashlib
+import os
 import zlib
-from collections.abc import Iterator
-from pathlib import Path
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 
 import numpy as np
 import tensorflow as tf
 
+import shards
+import storage
 from cli import InputError
 from utils import convert2float
 
 FEATURES = {"image/file_name": tf.io.FixedLenFeature([], tf.string), "image/encoded_image": tf.io.FixedLenFeature([], tf.string)}
 _DAMAGED, _NO_PICTURE = "damaged or cut off", "no picture in it"
 _HEADER, _FOOTER = 12, 4  # of a record: length (8 bytes) and its checksum (4) before the data, the data's checksum (4) after
+_BLOCK = 1 << 16  # headers that are checked at a time
 
 
 def to_record(file_name: str, encoded_image: bytes) -> bytes:
@@ -44,61 +49,89 @@ def _crc32c(data: np.ndarray) -> np.ndarray:
     return crc ^ np.uint32(0xFFFFFFFF)
 
 
-def record_headers(file: str, skip_bad: bool = False) -> tuple[np.ndarray, list[bytes], bool]:
-    """Walks a TFRecord file and returns where each record starts, int64 (n,), the records' headers, and whether the file is cut off.
+def record_headers(file: str, skip_bad: bool = False) -> tuple[np.ndarray, np.ndarray, bool]:
+    """Walks a TFRecord file: where each record starts, int64 (n,), the records' headers, uint8 (n, 12), and whether the file is cut off.
 
     Raises `InputError` if the file is missing, empty, cut off or damaged in a header, or no TFRecord file. With `skip_bad` a file counts as
     cut off where it is damaged: what follows cannot be found.
     """
-    try:
-        found = tf.io.gfile.exists(file) and not tf.io.gfile.isdir(file)
-    except tf.errors.OpError:  # scheme://file, of a file system that is not at hand
-        found = False
-    if not found:
+    if not storage.path(file).is_file():
         raise InputError(f"{file}: no such file; make it with build_data.py")
-    size, offset, offsets, headers = tf.io.gfile.stat(file).length, 0, [], []
+    size, offset, headers = storage.size(storage.path(file)), 0, bytearray()
     if size == 0:
         raise InputError(f"{file}: empty; make it anew with build_data.py --overwrite")
-    with tf.io.gfile.GFile(file, "rb") as f:
+    with _header_at(file) as header_at:
         while offset < size:
-            f.seek(offset)
-            header = f.read(_HEADER)
+            header = header_at(offset)
             end = offset + _HEADER + int.from_bytes(header[:8], "little") + _FOOTER
-            if not offsets and (len(header) < _HEADER or not _checksums_hold([header]).all()):
+            if not headers and (len(header) < _HEADER or not _checksums_hold(_table(header)).all()):
                 raise InputError(f"{file}: no TFRecord file (or a compressed one); make it with build_data.py")
             if end > size:  # cut off, or the length is wrong
                 break
-            offsets.append(offset)
-            headers.append(header)
+            headers += header
             offset = end
-    good = _checksums_hold(headers)
+    table = _table(headers)
+    good = np.concatenate([_checksums_hold(table[i : i + _BLOCK]) for i in range(0, len(table) + 1, _BLOCK)])
     whole = len(good) if good.all() else int(good.argmin())
     cut_off = whole < len(good) or offset < size
     if cut_off and not (skip_bad and whole):
-        raise InputError(f"{file}: damaged or cut off in record {whole} (counted from 0); make it anew, or add --skip_bad_records")
-    return np.asarray(offsets[:whole], np.int64), headers[:whole], cut_off
+        remedy = "make it anew" if skip_bad else "make it anew, or add --skip_bad_records"
+        raise InputError(f"{file}: damaged or cut off in record {whole} (counted from 0); {remedy}")
+    ends = np.cumsum(table[:whole, :8].copy().view("<i8")[:, 0] + (_HEADER + _FOOTER))
+    return np.concatenate([[0], ends[:-1]]), table[:whole], cut_off
 
 
-def _checksums_hold(headers: list[bytes]) -> np.ndarray:
-    """Tells of each header whether its length and its checksum agree, bool (n,)."""
-    table = np.frombuffer(b"".join(headers), np.uint8).reshape(-1, _HEADER)
+@contextlib.contextmanager
+def _header_at(file: str) -> Iterator[Callable[[int], bytes]]:
+    """Yields a function that reads the header at an offset."""
+    if "://" in file:
+        with tf.io.gfile.GFile(file, "rb") as f:
+            yield lambda offset: f.seek(offset) or f.read(_HEADER)
+    else:  # not through TensorFlow, which would read all that lies between the headers into its buffer
+        with open(file, "rb", buffering=0) as f:
+            yield lambda offset: os.pread(f.fileno(), _HEADER, offset)
+
+
+def _table(headers: bytes | bytearray) -> np.ndarray:
+    """Headers one after another, as uint8 (n, 12)."""
+    return np.frombuffer(headers, np.uint8).reshape(-1, _HEADER)
+
+
+def _checksums_hold(table: np.ndarray) -> np.ndarray:
+    """Tells of each header, uint8 (n, 12), whether its length and its checksum agree, bool (n,)."""
     crc = _crc32c(table[:, :8])
     masked = (crc >> 15 | crc << 17) + np.uint32(0xA282EAD8)  # TFRecord's way of storing checksums
     return masked == table[:, 8:].copy().view("<u4")[:, 0]
 
 
+@dataclass
+class Shard:
+    """A file of a reader, as it was when it was opened."""
+
+    file: str
+    records: int
+    cut_off: bool
+    fingerprint: dict
+
+
 class Reader:
-    """The pictures of one TFRecord file, as batches.
+    """The pictures of a data set as batches: of a TFRecord file, or of several, given as a list, a pattern or FILE@N (`shards.find`).
+
+    Records are numbered through all files, so that a data set gives the same batches whether it lies in one file or in many.
 
     Training: aspect kept, short side to `load_size` (antialiased bicubic), random crop to `image_size`, random flip.
-    Evaluation (`training=False`): short side to `image_size`, centre crop, in the file's order, once.
+    Evaluation (`training=False`): short side to `image_size`, centre crop, in the files' order, once.
 
-    Opening checks the file; raises `InputError`. `len(reader)` is the number of records, `bad` those that are left out.
+    `rows` and `share` are for one of several processes that train together. `rows`: (first, count) of the rows of every batch that this
+    reader feeds. `share`: (process, processes) of which each has records of its own, those of its shards of FILE@N, and batches of its own.
+
+    Opening checks the files; raises `InputError`. `len(reader)` is the number of records, `bad` those that are left out; `total` is for
+    the number of records of all processes.
     """
 
     def __init__(
         self,
-        tfrecords_file: str | Path,
+        data: shards.Files,
         image_size: int = 256,
         load_size: int | None = None,
         batch_size: int = 1,
@@ -106,66 +139,137 @@ class Reader:
         seed: int = 0,
         training: bool = True,
         skip_bad_records: bool = False,
+        rows: tuple[int, int] | None = None,
+        share: tuple[int, int] | None = None,
     ):
-        self.file = str(tfrecords_file)
+        self.file = shards.describe(data)
         self.image_size, self.batch_size, self.name, self.training = image_size, batch_size, name, training
         self.load_size = load_size or round(image_size * 286 / 256)
         # The name is part of the seed: X and Y of equal count would otherwise meet in the same pairs in every epoch.
-        self.seed = (seed, zlib.crc32(name.encode()))
-        self.skip_bad_records = skip_bad_records
-        self.offsets, headers, self.cut_off = record_headers(self.file, skip_bad_records)
-        size, checksum = tf.io.gfile.stat(self.file).length, hashlib.sha256(b"".join(headers)).hexdigest()[:16]
-        self.fingerprint = {"records": len(headers), "bytes": size, "headers": checksum}
-        self.bad: dict[int, str] = {}
-        self.source = np.arange(len(headers))
+        self.seed = (seed, zlib.crc32(name.encode()) + (share[0] if share else 0))
+        self.skip_bad_records, self.share = skip_bad_records, share
+        self.first_row, self.row_count = rows or (0, batch_size)
+        if not 0 <= self.first_row < self.first_row + self.row_count <= batch_size:
+            raise ValueError(f"rows {rows}: not within a batch of {batch_size}; give (first, count)")
+        if rows and not training:
+            raise ValueError(f"rows {rows}: evaluation passes all pictures once; leave rows out")
 
-        problem = self._problem(0)
-        if problem == _NO_PICTURE:
-            raise InputError(f"{self.file}: record 0 has no {' and '.join(FEATURES)}, or no picture in it; make it with build_data.py")
-        if problem and not skip_bad_records:
-            raise InputError(f"{self.file}: damaged in record 0; make it anew with build_data.py --overwrite, or add --skip_bad_records")
-        if problem:
-            self.leave_out({0: problem})
+        self.shards: list[Shard] = []
+        offsets, checksum = [], hashlib.sha256()
+        for file in shards.share(data, *share) if share else shards.find(data):
+            places, headers, cut_off = record_headers(file, skip_bad_records)
+            checksum.update(headers)
+            part = {"records": len(places), "bytes": storage.size(storage.path(file)), "headers": hashlib.sha256(headers).hexdigest()[:16]}
+            self.shards.append(Shard(file, len(places), cut_off, part))
+            offsets.append(places)
+        self.cut_off = any(shard.cut_off for shard in self.shards)
+        self.fingerprint = shards.joined([shard.fingerprint for shard in self.shards])
+        if not share:  # then it is the same in however many files the records lie
+            self.fingerprint["headers"] = checksum.hexdigest()[:16]
+        self.bad: dict[int, str] = {}
+        self.stand_ins: dict[int, int] = {}
+        self._lay_out(offsets)
+
+        for first, shard in zip(self.firsts, self.shards, strict=True):
+            problem = self._problem(int(first))
+            if problem == _NO_PICTURE:
+                raise InputError(f"{shard.file}: record 0 has no {' and '.join(FEATURES)}, or no picture in it; make it with build_data.py")
+            if problem and not skip_bad_records:
+                raise InputError(
+                    f"{shard.file}: damaged in record 0; make it anew with build_data.py --overwrite, or add --skip_bad_records"
+                )
+            if problem:
+                self.leave_out({int(first): problem})
+
+    def _lay_out(self, offsets: list[np.ndarray]) -> None:
+        """Numbers the records through, given where those of each file start."""
+        counts = [len(places) for places in offsets]
+        self.count = self.total = sum(counts)
+        self.firsts = np.cumsum([0, *counts[:-1]])
+        with tf.device("CPU:0"):
+            # Tensors that the input pipeline takes in as they are: NumPy arrays would be copied into its graph, more than once.
+            self._offsets, self._firsts = tf.constant(np.concatenate(offsets)), tf.constant(self.firsts)
+            self._files = tf.constant([shard.file for shard in self.shards])
 
     def __len__(self) -> int:
-        return len(self.source)
+        return self.count
+
+    def place(self, number: int) -> tuple[str, int]:
+        """Returns the file in which a record lies, and its number in there."""
+        shard = int(np.searchsorted(self.firsts, number, side="right")) - 1
+        return self.shards[shard].file, number - int(self.firsts[shard])
+
+    def describe(self, bad: dict[int, str]) -> str:
+        """Says of each of `bad` (number → what is wrong with it) in which file it lies, and where in it."""
+        by_file: dict[str, list[str]] = {}
+        for number, problem in bad.items():
+            file, within = self.place(number)
+            by_file.setdefault(file, []).append(f"record {within} (counted from 0): {problem}")
+        return "; ".join(f"{file}: {', '.join(records)}" for file, records in by_file.items())
 
     def leave_out(self, bad: dict[int, str]) -> None:
-        """From the next `feed` on, the next good record of the file takes the place of each of `bad` (number → what is wrong with it).
+        """From the next `feed` on, the next good record takes the place of each of `bad` (number → what is wrong with it).
 
         That keeps the place of all others: what a step sees is the same whenever the damage is found. Raises `InputError` if none is left.
         """
         self.bad |= bad
-        good = np.setdiff1d(np.arange(len(self)), list(self.bad))
-        if not len(good):
+        first_good = next((number for number in range(len(self)) if number not in self.bad), None)
+        if first_good is None:
             raise InputError(f"{self.file}: no record can be read; make it anew with build_data.py --overwrite")
-        self.source = good[np.searchsorted(good, np.arange(len(self))) % len(good)]
+        self.stand_ins = {}
+        for number in sorted(self.bad, reverse=True):
+            following = number + 1 if number + 1 < len(self) else first_good
+            self.stand_ins[number] = self.stand_ins.get(following, following)
 
-    def expect(self, records: int) -> None:
-        """Takes the file, which is cut off, for one of so many records; those that cannot be found are bad ones."""
-        missing = {i: _DAMAGED for i in range(len(self), records)}
-        self.source = np.arange(records)
-        self.leave_out(self.bad | missing)
+    def expect(self, *records: int) -> None:
+        """Takes each file for one of so many records; those that cannot be found because it is cut off are bad ones."""
+        offsets = np.split(self._offsets.numpy(), self.firsts[1:])
+        begun = [self.place(number) + (problem,) for number, problem in self.bad.items()]
+        self._lay_out([np.pad(places, (0, count - len(places))) for places, count in zip(offsets, records, strict=True)])
+        first = {shard.file: int(number) for shard, number in zip(self.shards, self.firsts, strict=True)}
+        bad = {first[file] + within: problem for file, within, problem in begun}
+        for shard, count in zip(self.shards, records, strict=True):
+            bad |= {first[shard.file] + within: _DAMAGED for within in range(shard.records, count)}
+        self.bad = {}
+        self.leave_out(bad)
 
     def bad_records(self, step: int) -> dict[int, str]:
-        """The records of this step's batch that cannot be read: number, counted from 0, → what is wrong with it."""
-        rows = range(step * self.batch_size, (step + 1) * self.batch_size)
-        numbers = sorted({int(self.source[int(self._index(tf.constant(row, tf.int64)))]) for row in rows})
-        return {number: problem for number in numbers if (problem := self._problem(number))}
+        """The records of this step's rows that cannot be read: number, counted from 0 through all files, → what is wrong with it.
+
+        Raises `BadRecord` if a whole file cannot be read any more.
+        """
+        found, begin = {}, step * self.batch_size + self.first_row
+        rows = range(begin, begin + self.row_count)
+        indices = {int(self._index(tf.constant(row, tf.int64))) for row in rows}
+        for number in sorted({self.stand_ins.get(index, index) for index in indices}):
+            try:
+                problem = self._problem(number)
+            except tf.errors.OpError:
+                raise BadRecord(f"{self.place(number)[0]}: can no longer be read; bring it back") from None
+            if problem:
+                found[number] = problem
+        return found
 
     def feed(self, first_step: int = 0) -> tf.data.Dataset:
-        """Returns batches float32 (batch_size, image_size, image_size, 3) in [-1, 1]: endless from `first_step` on, or once through."""
-        if self.training:
-            rows = tf.data.Dataset.range(first_step * self.batch_size, tf.int64.max)
-            pictures = rows.map(self._training_picture, num_parallel_calls=tf.data.AUTOTUNE)
-        else:
-            pictures = tf.data.Dataset.range(len(self)).map(self._evaluation_picture, num_parallel_calls=tf.data.AUTOTUNE)
-        return pictures.batch(self.batch_size, drop_remainder=self.training).prefetch(tf.data.AUTOTUNE)
+        """Returns batches float32 (batch_size or as many as `rows` says, image_size, image_size, 3) in [-1, 1].
+
+        They are endless from `first_step` on, or once through.
+        """
+        numbers = (first_step * self.row_count, tf.int64.max) if self.training else (0, len(self))
+        picture = self._training_picture if self.training else self._evaluation_picture
+        as_it_is = tf.autograph.experimental.do_not_convert(picture)  # there is nothing to convert, and looking for it takes long
+        pictures = tf.data.Dataset.range(*numbers).map(as_it_is, num_parallel_calls=tf.data.AUTOTUNE)
+        return pictures.batch(self.row_count, drop_remainder=self.training).prefetch(tf.data.AUTOTUNE)
+
+    def _row(self, n: tf.Tensor) -> tf.Tensor:
+        """The n-th picture that this reader feeds → its row among the pictures of all steps: t · batch_size + i."""
+        return n // self.row_count * self.batch_size + self.first_row + n % self.row_count
 
     def _problem(self, number: int) -> str | None:
         """Says what is wrong with a record, if anything."""
         try:
-            record = self._read(self.offsets[number])
+            with tf.device("CPU:0"):  # where the offsets are
+                record = self._read(tf.constant(number, tf.int64))
         except (tf.errors.DataLossError, tf.errors.InvalidArgumentError):  # the latter: there is nothing at that place any more
             return _DAMAGED
         try:
@@ -176,10 +280,17 @@ class Reader:
 
     def _record(self, index: tf.Tensor) -> tf.Tensor:
         """Reads one record by its number, or the one that takes its place; the checksum is verified."""
-        return self._read(tf.gather(tf.constant(self.offsets[self.source]), index))
+        if not self.stand_ins:
+            return self._read(index)
+        bad = tf.constant(sorted(self.stand_ins), tf.int64)
+        stand_ins = tf.constant([self.stand_ins[number] for number in sorted(self.stand_ins)], tf.int64)
+        at = tf.minimum(tf.searchsorted(bad, [index])[0], len(self.stand_ins) - 1)
+        return self._read(tf.where(tf.gather(bad, at) == index, tf.gather(stand_ins, at), index))
 
-    def _read(self, offset: tf.Tensor) -> tf.Tensor:
-        variant = tf.raw_ops.TFRecordDatasetV2(filenames=[self.file], compression_type="", buffer_size=0, byte_offsets=[offset])
+    def _read(self, number: tf.Tensor) -> tf.Tensor:
+        file = tf.gather(self._files, tf.searchsorted(self._firsts, [number], side="right")[0] - 1)
+        offset = tf.gather(self._offsets, number)
+        variant = tf.raw_ops.TFRecordDatasetV2(filenames=[file], compression_type="", buffer_size=0, byte_offsets=[offset])
         return tf.data.experimental.from_variant(variant, tf.TensorSpec([], tf.string)).take(1).get_single_element()
 
     def _index(self, row: tf.Tensor) -> tf.Tensor:
@@ -188,7 +299,8 @@ class Reader:
         order = tf.random.fold_in(self.seed, epoch)
         return tf.random.experimental.index_shuffle(position, order, tf.constant(len(self) - 1, tf.int64))
 
-    def _training_picture(self, row: tf.Tensor) -> tf.Tensor:
+    def _training_picture(self, n: tf.Tensor) -> tf.Tensor:
+        row = self._row(n)
         index = self._index(row)
         _, picture = from_record(self._record(index))
 
@@ -226,13 +338,9 @@ def feed_pairs(X: Reader, Y: Reader, step: int = 0) -> Iterator[tuple[tf.Tensor,
         except tf.errors.OpError:
             found = False
             for reader in (X, Y):
-                try:
-                    bad = reader.bad_records(step)
-                except tf.errors.OpError:
-                    raise BadRecord(f"{reader.file}: can no longer be read; bring it back") from None
+                bad = reader.bad_records(step)
                 if bad and not reader.skip_bad_records:
-                    records = ", ".join(f"record {number} (counted from 0): {problem}" for number, problem in bad.items())
-                    raise BadRecord(f"{reader.file}: {records}; make it anew of the same pictures, or add --skip_bad_records") from None
+                    raise BadRecord(f"{reader.describe(bad)}; make it anew of the same pictures, or add --skip_bad_records") from None
                 reader.leave_out(bad)
                 found |= bool(bad)
             if not found:

@@ -9,24 +9,27 @@ import os
 import socket
 import time
 from collections.abc import Iterator
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
-from cli import InputError, whole
+import shards
+import storage
+from cli import InputError
 from config import Config
+from storage import AnyPath
 
 LOCK, DATA, HISTORY = ".lock", "data.json", "history.jsonl"
 
 
-def check_run_name(name: str, checkpoints_dir: Path) -> None:
+def check_run_name(name: str, checkpoints_dir: AnyPath) -> None:
     """Raises `InputError` unless a run folder of that name can be made."""
-    if name in ("", "..") or Path(name).name != name:
+    if name in ("", "..") or PurePath(name).name != name:
         raise InputError(f"--run_name {name!r}: a name, not a path; --checkpoints_dir says where")
     if (checkpoints_dir / name).exists():
         raise InputError(f"--run_name {name}: {checkpoints_dir / name} exists; continue it with --load_model {name}")
 
 
-def new_run(checkpoints_dir: Path, name: str | None, config: Config, data: dict[str, dict]) -> Path:
+def new_run(checkpoints_dir: AnyPath, name: str | None, config: Config, data: dict[str, dict]) -> AnyPath:
     """Makes a run folder with its settings and the fingerprints of its data, whole from the beginning.
 
     It is called `name`, or the time as YYYYmmdd-HHMM, with -2 and so on if that minute has one. Raises `InputError`.
@@ -37,7 +40,7 @@ def new_run(checkpoints_dir: Path, name: str | None, config: Config, data: dict[
     for name_or_time in [name] if name is not None else itertools.chain([stamp], (f"{stamp}-{n}" for n in itertools.count(2))):
         run = checkpoints_dir / name_or_time
         try:
-            with whole(run) as folder:  # a rename, which fails where there is a folder with something in it
+            with storage.whole(run) as folder:  # a rename, which fails where there is a folder with something in it
                 folder.mkdir()
                 config.save(folder)
                 (folder / DATA).write_text(json.dumps(data, indent=2) + "\n")
@@ -48,20 +51,24 @@ def new_run(checkpoints_dir: Path, name: str | None, config: Config, data: dict[
     raise InputError(f"--run_name {name}: another process has just made it; name another")
 
 
-def find_run(name: str, checkpoints_dir: Path) -> Path:
+def find_run(name: str, checkpoints_dir: AnyPath) -> AnyPath:
     """Returns the run folder that `name` means: a path, or a name in `checkpoints_dir`. Raises `InputError`."""
-    for run in (checkpoints_dir / name, Path(name)):
+    for run in (checkpoints_dir / name, storage.path(name)):
         if (run / "config.json").is_file():
             return run
     raise InputError(f"--load_model {name}: no such run in {checkpoints_dir} (a run folder holds config.json)")
 
 
 @contextlib.contextmanager
-def locked(run: Path) -> Iterator[None]:
+def locked(run: AnyPath) -> Iterator[None]:
     """Holds the run's lock. Raises `InputError`, which names the holder, if another process has it.
 
     The lock is the kernel's (flock): it ends with the process that holds it, however that ends, and needs no cleaning up.
+    Remote storage has none: training goes on there, unguarded.
     """
+    if not isinstance(run, Path):
+        yield
+        return
     with open(run / LOCK, "a+") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -71,7 +78,7 @@ def locked(run: Path) -> Iterator[None]:
         except OSError as e:
             if e.errno not in (errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS):
                 raise
-            # Some network file systems have no locks: training goes on there, unguarded.
+            # Some network file systems have none either.
         file.truncate(0)
         file.write(f"process {os.getpid()} on {socket.gethostname()}, since {_now()},")
         file.flush()
@@ -81,34 +88,44 @@ def locked(run: Path) -> Iterator[None]:
             file.truncate(0)  # a command that is refused leaves the file as it was
 
 
-def data_contradictions(run: Path, *readers) -> list[str]:
-    """Lists the readers whose files are not those that the run was begun with, going by their fingerprints.
+def data_contradictions(run: AnyPath, *readers) -> list[str]:
+    """Lists the readers whose files, or shares of them, are not those that the run was begun with, going by their fingerprints.
 
-    One that is cut off, and may be (--skip_bad_records), counts as the same file if it has no more records than that. Raises `InputError`.
+    A file that is cut off, and may be (--skip_bad_records), counts as the same if it has no more records than that. In how many files the
+    same records lie does not matter, unless one is cut off. Raises `InputError`.
     """
     file, wrong = run / DATA, []
     try:
         begun = json.loads(file.read_text())
         for reader in readers:
             then, now = begun[reader.name], reader.fingerprint
-            if reader.cut_off and now["records"] <= then["records"]:
-                reader.expect(then["records"])
-            elif now != then:
+            before = then.get("shards", [then])
+            if reader.share:  # of the other workers' shards it knows nothing
+                worker, workers = reader.share
+                before = before[worker::workers]
+                then = shards.joined(before)
+            if reader.cut_off and len(before) == len(reader.shards) and all(map(_is_rest, reader.shards, before)):
+                reader.expect(*(shard["records"] for shard in before))
+            elif any(now[key] != then[key] for key in ("records", "bytes", "headers")):
                 wrong.append(f"--{reader.name} {reader.file}: {_describe(now)} (the run has {_describe(then)})")
-    except (ValueError, TypeError, KeyError, FileNotFoundError):
+    except (ValueError, TypeError, KeyError, AttributeError, FileNotFoundError):
         raise InputError(f"{file}: missing or damaged; it says which data the run was begun with") from None
     return wrong
+
+
+def _is_rest(shard, fingerprint: dict) -> bool:
+    """Tells whether a reader's file is the one with that fingerprint, or may be what is left of it."""
+    return shard.records <= fingerprint["records"] if shard.cut_off else shard.fingerprint == fingerprint
 
 
 def _describe(fingerprint: dict) -> str:
     return f"{fingerprint['records']} records, {fingerprint['bytes']} bytes, headers {fingerprint['headers']}"
 
 
-def record(run: Path, event: str, step: int, **details: Any) -> None:
+def record(run: AnyPath, event: str, step: int, **details: Any) -> None:
     """Adds a line to the run's history, `history.jsonl`."""
     entry = {"time": _now(), "event": event, "step": step, "process": os.getpid(), "host": socket.gethostname(), **details}
-    with open(run / HISTORY, "a") as file:
-        file.write(json.dumps(entry, ensure_ascii=False) + "\n")
+    storage.append(run / HISTORY, json.dumps(entry, ensure_ascii=False) + "\n")
 
 
 def _now() -> str:

@@ -21,6 +21,7 @@ import numpy as np
 
 import cli
 import images
+import storage
 
 FOLDERS = ("trainA", "trainB", "testA", "testB")
 SPLITS = ("trainA", "trainB", "test")  # both test folders hold the same scenes
@@ -365,7 +366,7 @@ def _leaf(stage: _Stage, ball: tuple, axis: np.ndarray, side: int) -> None:
 def _placed(output: Path) -> Iterator[Path]:
     """Yields an empty folder; what is in it when the block succeeds then is in `output`, in place of what had those names there."""
     if not output.exists():
-        with cli.whole(output) as new:
+        with storage.whole(output) as new:
             new.mkdir()
             yield new
         return
@@ -406,7 +407,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
 def main(argv: list[str] | None = None) -> None:
     args = parse(argv)
     output = Path(os.path.realpath(args.output_dir))
-    cli.check_place(output)
+    storage.check_place(output)
     if os.path.lexists(output) and not output.is_dir():
         raise cli.InputError(f"--output_dir {args.output_dir}: is a file; name a folder")
     if output.exists() and any(output.iterdir()) and not args.overwrite:

@@ -3,17 +3,17 @@
 import os
 import socket
 import time
-from pathlib import Path
 
 import tensorflow as tf
 
+from storage import AnyPath
 from utils import convert2int
 
 
 class Summaries:
     """Writes events into the folder `run`, from `step` on: what its events say of later steps is void, as those are done again."""
 
-    def __init__(self, run: Path, step: int):
+    def __init__(self, run: AnyPath, step: int):
         mark_start(run, step)
         self.writer = tf.summary.create_file_writer(str(run))
 
@@ -42,7 +42,7 @@ class Summaries:
         self.writer.close()
 
 
-def mark_start(run: Path, step: int) -> None:
+def mark_start(run: AnyPath, step: int) -> None:
     """Writes the event by which TensorBoard drops what it has read of later steps. A run's first only says that there are such events."""
     # TensorBoard reads files in the order of their names; this one comes right before that of the writer, which is opened next.
     file = run / f"events.out.tfevents.{int(time.time()):010d}.{socket.gethostname()}.{os.getpid()}"

@@ -1,7 +1,9 @@
-"""Trains a CycleGAN on two TFRecord files, or continues a run that was stopped (--load_model)."""
+"""Trains a CycleGAN on two TFRecord files (or sets of shards), or continues a run that was stopped (--load_model)."""
 
 import argparse
 import contextlib
+import itertools
+import json
 import os
 import shlex
 import signal
@@ -9,12 +11,15 @@ import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
+from typing import IO
 
 import cli
 import run_folder
+import shards
+import storage
 from cli import InputError, Stopped
 from config import Config, add_arguments
+from storage import AnyPath
 
 LOG_SECONDS, IMAGE_SECONDS, SAVE_SECONDS = 30, 300, 300  # on a slow machine nobody should wait for step 100 to see anything
 
@@ -22,26 +27,40 @@ LOG_SECONDS, IMAGE_SECONDS, SAVE_SECONDS = 30, 300, 300  # on a slow machine nob
 def parse(argv: list[str] | None) -> argparse.Namespace:
     parser = cli.Parser(__doc__)
     parser.add_argument("--load_model", metavar="RUN", help="continue this run: a name in --checkpoints_dir or a path; its settings hold")
-    parser.add_argument("--checkpoints_dir", metavar="DIR", type=Path, default=Path("checkpoints"), help="where run folders are made")
+    parser.add_argument("--checkpoints_dir", metavar="DIR", type=storage.path, default="checkpoints", help="where run folders are made")
     parser.add_argument("--run_name", metavar="NAME", help="name of the run folder [the time, YYYYmmdd-HHMM]")
+    parser.add_argument(
+        "--strategy",
+        choices=("auto", "one", "mirrored", "multiworker"),
+        default="auto",
+        help="train on one device, on all GPUs of this machine, or with the other workers that TF_CONFIG names; auto: what there is",
+    )
     add_arguments(parser)
     return parser.parse_args(argv)
 
 
 def main(argv: list[str] | None = None) -> int:
     args = parse(argv)
-    settings = {k: v for k, v in vars(args).items() if k not in ("load_model", "checkpoints_dir", "run_name")}
-    share_threads()
-    if settings.get("precision") == "auto":
-        cli.quiet_tensorflow()
-        from utils import native_precision
-
-        settings["precision"] = native_precision()  # which the run then keeps, on whatever device it is continued
+    share_threads()  # first: to find a run on remote storage takes TensorFlow
+    settings = {k: v for k, v in vars(args).items() if k not in ("load_model", "checkpoints_dir", "run_name", "strategy")}
     if args.load_model is None:
-        return start(args.checkpoints_dir, args.run_name, Config(**settings))
-    if args.run_name is not None:
+        Config(**settings)  # before TensorFlow is loaded, which takes a while
+        run = None
+    elif args.run_name is not None:
         raise InputError(f"--run_name {args.run_name}: a run that continues keeps its folder; leave out --run_name or --load_model")
-    return resume(run_folder.find_run(args.load_model, args.checkpoints_dir), settings)
+    else:
+        run = run_folder.find_run(args.load_model, args.checkpoints_dir)
+
+    cli.quiet_tensorflow(lambda: None)
+    import distribution
+    from utils import native_precision
+
+    workers = distribution.connect(args.strategy)
+    if settings.get("precision") == "auto":
+        settings["precision"] = native_precision()  # which the run then keeps, on whatever device it is continued
+    if run is None:
+        return start(workers, args.checkpoints_dir, args.run_name, Config(**settings))
+    return resume(workers, run, settings)
 
 
 def share_threads() -> None:
@@ -52,72 +71,121 @@ def share_threads() -> None:
     os.environ.setdefault("TF_NUM_INTRAOP_THREADS", str(max(1, (os.cpu_count() or 1) // 2)))
 
 
-def start(checkpoints_dir: Path, name: str | None, config: Config) -> int:
+def start(workers, checkpoints_dir: AnyPath, name: str | None, config: Config) -> int:
     """Begins a run. Its folder appears when everything else has been found in order."""
-    if name is not None:
-        run_folder.check_run_name(name, checkpoints_dir)
-    X, Y = open_data(config)
-    model = build_model(config, X, Y)
-    run = run_folder.new_run(checkpoints_dir, name, config, {"X": X.fingerprint, "Y": Y.fingerprint})
-    with run_folder.locked(run):
-        return Training(model, X, Y, run).go()
+    with contextlib.ExitStack() as until_the_end:
+        with workers.all_or_none():
+            if name is not None and workers.is_chief:
+                run_folder.check_run_name(name, checkpoints_dir)
+            X, Y = open_data(workers, config)
+        model = build_model(workers, config, X, Y)
+        run, data = None, fingerprints(workers, X, Y)
+        with workers.all_or_none():
+            if workers.is_chief:
+                run = run_folder.new_run(checkpoints_dir, name, config, data)
+                until_the_end.enter_context(run_folder.locked(run))
+        return trainer(workers)(workers, model, X, Y, run).go()
 
 
-def resume(run: Path, settings: dict) -> int:
+def resume(workers, run: AnyPath, settings: dict) -> int:
     """Continues a run with some settings changed. Raises `InputError` with all that contradicts it."""
-    with run_folder.locked(run):
-        before = Config.load(run)
-        config, wrong = before.changed(settings)
-        X, Y = open_data(config)
-        wrong += run_folder.data_contradictions(run, X, Y)
-        if wrong:
-            raise InputError(f"{', '.join(wrong)}: cannot change when a run continues; leave out, or start a new run")
-        model = build_model(config, X, Y)
-        return Training(model, X, Y, run).go(changed=before.differences(config))
+    with contextlib.ExitStack() as until_the_end:
+        with workers.all_or_none():
+            if workers.is_chief:
+                until_the_end.enter_context(run_folder.locked(run))
+            before = Config.load(run)
+            config, wrong = before.changed(settings)
+            X, Y = open_data(workers, config)
+            wrong += run_folder.data_contradictions(run, X, Y)
+            if wrong:
+                raise InputError(f"{', '.join(wrong)}: cannot change when a run continues; leave out, or start a new run")
+        model = build_model(workers, config, X, Y)
+        return trainer(workers)(workers, model, X, Y, run).go(changed=before.differences(config))
 
 
-def open_data(config: Config) -> tuple:
-    """Returns the readers of X and Y, checked."""
-    cli.quiet_tensorflow()
+def open_data(workers, config: Config) -> tuple:
+    """Returns the readers of X and Y, checked. They read this worker's rows of each batch; with `shard_data`, this worker's shards."""
     from reader import Reader
 
-    sizes = config.image_size, config.load_size, config.batch_size
-    files = {"X": config.X, "Y": config.Y}
-    return tuple(Reader(file, *sizes, name, config.seed, skip_bad_records=config.skip_bad_records) for name, file in files.items())
+    if (n := workers.strategy.num_replicas_in_sync) > 1:
+        for flag, typed, remedy in (
+            ("--xla", config.xla, "leave it out"),
+            ("--precision float16", config.precision == "float16", "use bfloat16"),
+        ):
+            if typed:
+                raise InputError(f"{flag}: is for one replica, and here are {n}; {remedy}, or add --strategy one")
+    first, count = workers.rows(config.batch_size)
+    if config.shard_data:
+        batch_size, part = count, {"share": (workers.index, workers.count)}
+    else:
+        batch_size, part = config.batch_size, {"rows": (first, count)}
+    sizes = config.image_size, config.load_size, batch_size
+    return tuple(
+        Reader(file, *sizes, name, config.seed, skip_bad_records=config.skip_bad_records, **part)
+        for name, file in (("X", config.X), ("Y", config.Y))
+    )
 
 
-def build_model(config: Config, X, Y):
+def fingerprints(workers, *readers) -> dict[str, dict]:
+    """What the data is known by, for each domain. Of shards that are another worker's, that one's word is taken."""
+    if not readers[0].share:
+        return {reader.name: reader.fingerprint for reader in readers}
+    own = {reader.name: [shard.fingerprint for shard in reader.shards] for reader in readers}
+    of_all = [json.loads(text) for text in workers.exchange(json.dumps(own))]
+    turns = {name: itertools.zip_longest(*(shares[name] for shares in of_all)) for name in own}
+    return {name: shards.joined([part for turn in turns[name] for part in turn if part]) for name in own}
+
+
+def build_model(workers, config: Config, X, Y):
     import keras
 
     from model import CycleGAN, training_length
 
+    workers.check_alike("settings", repr(config))
+    if config.shard_data:
+        for reader in (X, Y):
+            reader.total = workers.add_up(len(reader))
+    else:
+        workers.check_alike("data", repr((X.fingerprint, Y.fingerprint)))
     keras.utils.set_random_seed(config.seed)
-    return CycleGAN(config, *training_length(config, max(len(X), len(Y))))
+    with workers.strategy.scope():
+        return CycleGAN(config, *training_length(config, max(X.total, Y.total)))
+
+
+def trainer(workers) -> type["Training"]:
+    return Training if workers.is_chief else Follower
 
 
 class Training:
     """A run under way: the loop, and what it leaves in the run's folder, whose lock the caller holds."""
 
-    def __init__(self, model, X, Y, run: Path):
-        from checkpoints import Checkpoints
-
-        self.model, self.X, self.Y, self.run = model, X, Y, run
+    def __init__(self, workers, model, X, Y, run: AnyPath):
+        self.workers, self.model, self.X, self.Y, self.run = workers, model, X, Y, run
         self.config, self.total = model.config, model.learning_rate.total_steps
-        self.checkpoints = Checkpoints(run, model, self.config.keep_every)
-        self.step, damaged = self.checkpoints.restore()
-        for step in damaged:
-            print(f"{run}: the checkpoint of step {step} is damaged and set aside; that of step {self.step} is taken", file=sys.stderr)
-        self.saved = self.checkpoints.newest
         self.losses: dict = {}
         self.told: set[str] = set()
         self.progress = cli.Progress(self.total, "steps")
         self.go_on = f"python train.py --load_model{'=' if str(run).startswith('-') else ' '}{shlex.quote(str(run))}"
+        for chief in (True, False):  # the chief first: it mends what a crash has left
+            with workers.all_or_none():
+                if chief == workers.is_chief:
+                    self.restore()
+        workers.check_alike("checkpoints", str(self.step))
+
+    def restore(self) -> None:
+        from checkpoints import Checkpoints
+
+        self.checkpoints = Checkpoints(self.run, self.model, self.config.keep_every)
+        self.step, damaged = self.checkpoints.restore()
+        self.saved = self.checkpoints.newest
+        for step in damaged:
+            print(f"{self.run}: the checkpoint of step {step} is damaged and set aside; that of step {self.step} is taken", file=sys.stderr)
+        if self.step > self.total:
+            raise InputError(f"{self.run}: is at step {self.step}, and should end at step {self.total}: raise --max_steps or --n_epochs")
 
     def go(self, changed: dict | None = None) -> int:
         """Trains until the end, a signal, or trouble. `changed`: the settings that a continued run changes. Returns the exit status."""
-        if self.step > self.total:
-            raise InputError(f"{self.run}: is at step {self.step}, and should end at step {self.total}: raise --max_steps or --n_epochs")
-        with StopSignals() as self.stop, self.one_line_errors():
+        with StopSignals() as self.stop, self.workers.to_the_end(self.lost), self.one_line_errors():
             if self.saved != self.total:
                 self.open(changed)
                 trouble = self.loop()
@@ -125,47 +193,66 @@ class Training:
                     self.save()
                 self.close(trouble)
         if self.stop.received:
-            print(f"stopped and saved at step {self.step}; continue with: {self.go_on}", file=sys.stderr)
+            self.say(f"stopped and saved at step {self.step}; continue with: {self.go_on}", sys.stderr)
             return 128 + self.stop.received
-        print(
-            f"{self.run}: trained to step {self.step}; export it with: python export_graph.py --checkpoint_dir {shlex.quote(str(self.run))}"
-        )
+        run = shlex.quote(str(self.run))
+        self.say(f"{self.run}: trained to step {self.step}; export it with: python export_graph.py --checkpoint_dir {run}", sys.stdout)
         return cli.DONE
+
+    def say(self, words: str, stream: IO[str]) -> None:
+        print(words, file=stream, flush=True)
 
     def open(self, changed: dict | None) -> None:
         from summaries import Summaries
         from utils import device_name
 
-        print(f"{self.run}: {len(self.X)} + {len(self.Y)} pictures, steps {self.step} to {self.total}, on {device_name()}", flush=True)
-        print(f"watch it: tensorboard --logdir {shlex.quote(str(self.run))}", flush=True)
+        where = device_name()
+        if (n := self.workers.strategy.num_replicas_in_sync) > 1:
+            where = f"{n} × {where}" + (f", {self.workers.count} workers" if self.workers.count > 1 else "")
+        self.say(f"{self.run}: {self.X.total} + {self.Y.total} pictures, steps {self.step} to {self.total}, on {where}", sys.stdout)
+        self.say(f"watch it: tensorboard --logdir {shlex.quote(str(self.run))}", sys.stdout)
         resumed = changed is not None
         if resumed:
             self.config.save(self.run)
         run_folder.record(self.run, "continued" if resumed else "started", self.step, **({"changed": changed} if changed else {}))
         self.summaries = Summaries(self.run, self.step)
+        self.log_gate, self.picture_gate = Gate(self.config.log_every, LOG_SECONDS), Gate(self.config.image_every, IMAGE_SECONDS)
+        self.save_gate = Gate(self.config.save_every, SAVE_SECONDS, last=time.monotonic())
 
     def loop(self) -> str | None:
         """A step, then what is due. Returns what is wrong with the data, if that ends it."""
+        from distribution import TROUBLE
         from reader import BadRecord, feed_pairs
 
         batches = feed_pairs(self.X, self.Y, self.step)
-        log, pictures = Gate(self.config.log_every, LOG_SECONDS), Gate(self.config.image_every, IMAGE_SECONDS)
-        save = Gate(self.config.save_every, SAVE_SECONDS, last=time.monotonic())
-        while self.step < self.total and not self.stop.received:
+        while self.step < self.total:
+            trouble = None
             try:
                 x, y = next(batches)
             except (BadRecord, InputError) as e:  # the latter: not one record is left
-                return str(e)
-            self.losses = self.model.train_step(x, y)
+                trouble = str(e)
+            heard = self.workers.hear(TROUBLE if trouble else self.stop.received or 0)
+            if any(heard):  # all stop at the same step
+                worker, word = next((worker, word) for worker, word in enumerate(heard) if word)
+                if word != TROUBLE:
+                    self.stop.received = self.stop.received or word
+                    return None
+                return trouble or f"worker {worker} cannot go on; it says why"
+            self.losses = self.model.train_step(self.workers.spread(x), self.workers.spread(y))
             self.step += 1
-            if log.due(self.step):
-                self.log()
-            if pictures.due(self.step):
-                self.summaries.pictures(self.model.sample(x, y), self.step)
-            if save.due(self.step) or self.checkpoints.is_milestone(self.step):
-                self.save()
-            self.progress.update(self.step, self.describe)
+            self.keep(x, y)
         return None
+
+    def keep(self, x, y) -> None:
+        """Keeps of this step, whose rows here were `x` and `y`, what is due."""
+        if self.log_gate.due(self.step):
+            self.log()
+        if self.picture_gate.due(self.step):
+            rows = len(x) // self.workers.replicas_here
+            self.summaries.pictures(self.model.sample(x[:rows], y[:rows]), self.step)
+        if self.save_gate.due(self.step) or self.checkpoints.is_milestone(self.step):
+            self.save()
+        self.progress.update(self.step, self.describe)
 
     def log(self) -> None:
         from health import findings
@@ -177,9 +264,12 @@ class Training:
         health = {name.removeprefix("health/"): float(v) for name, v in self.losses.items() if name.startswith("health/")}
         for topic, words in findings(health, self.step).items():
             self.tell(topic, f"warning: {words}")
+        self.tell_what_is_left_out()
+
+    def tell_what_is_left_out(self) -> None:
         for reader in (self.X, self.Y):
             for record, what in reader.bad.items():
-                self.tell(f"{reader.name} {record}", f"{reader.file}: record {record} (counted from 0): {what}; left out")
+                self.tell(f"{reader.name} {record}", f"{reader.describe({record: what})}; left out")
 
     def tell(self, topic: str, words: str) -> None:
         """Says something once: on the console, in TensorBoard and in the run's history."""
@@ -233,13 +323,53 @@ class Training:
             f"{'No checkpoint was due yet' if newest is None else f'The checkpoint of step {newest} is intact'}; go on with: {self.go_on}"
         )
 
+    def lost(self) -> str:
+        """What to say when another worker is gone."""
+        return f"another worker is gone since step {self.step}. {self.what_stands()}"
+
     def describe(self) -> str:
-        epochs = self.config.batch_size / max(len(self.X), len(self.Y))
+        epochs = self.config.batch_size / max(self.X.total, self.Y.total)
         words = [f"epoch {self.step * epochs:.1f}/{self.total * epochs:.0f}"]
         words += [f"{name.removeprefix('loss/')} {float(v):.3f}" for name, v in self.losses.items() if name.startswith("loss/")]
         if self.progress.rate:
             words.append(f"{self.progress.rate * self.config.batch_size:.2f} pictures/s")
         return "  ".join(words)
+
+
+class Follower(Training):
+    """A worker that is not the chief: it makes the same steps, and keeps nothing."""
+
+    def restore(self) -> None:
+        self.step, self.saved = 0, None
+        if self.run is not None:
+            from checkpoints import Checkpoints
+
+            self.checkpoints = Checkpoints(self.run, self.model)
+            self.step, _ = self.checkpoints.restore(mend=False)
+
+    def open(self, changed: dict | None) -> None:
+        pass
+
+    def keep(self, x, y) -> None:
+        self.tell_what_is_left_out()  # of the rows that it alone reads
+
+    def tell(self, topic: str, words: str) -> None:
+        if topic not in self.told:
+            self.told.add(topic)
+            print(f"step {self.step}: {words}", file=sys.stderr)
+
+    def save(self) -> None:
+        pass
+
+    def close(self, trouble: str | None) -> None:
+        if trouble:
+            raise Stopped(trouble)
+
+    def say(self, words: str, stream: IO[str]) -> None:
+        pass
+
+    def what_stands(self) -> str:
+        return "Worker 0 has the checkpoints; start all workers again"
 
 
 @dataclass

@@ -2,20 +2,20 @@
 
 import json
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
 from cli import InputError
+from storage import AnyPath, path
 
 
 @dataclass(frozen=True)
 class Translator:
     """A loaded model. `metadata` is what travels in it: image_size, source and target domain, generator, format_version, step, …"""
 
-    file: Path
+    file: AnyPath
     metadata: dict[str, Any]
     model: Any  # a signature alone would not keep it alive
 
@@ -29,9 +29,9 @@ class Translator:
         return self.metadata["image_size"]
 
 
-def load(file: str | Path) -> Translator:
+def load(file: str | AnyPath) -> Translator:
     """Loads a SavedModel written by export_graph.py. Raises `InputError` for anything else."""
-    file = Path(file)
+    file = path(file)
     if not file.exists():
         raise InputError(f"{file}: no such model; make it with export_graph.py")
     if not (file / "saved_model.pb").is_file():

@@ -4,6 +4,8 @@ from pathlib import Path
 
 import tensorflow as tf
 
+from distribution import gather, own_rows, state
+
 
 def convert2float(picture: tf.Tensor) -> tf.Tensor:
     """uint8 in 0 … 255 → float32 in [-1, 1], any shape."""
@@ -42,14 +44,17 @@ class ImagePool(tf.Module):
     def __init__(self, size: int, picture_shape: tuple[int, int, int], seed: int = 0, dtype: tf.DType = tf.float32, name: str = "pool"):
         super().__init__(name=name)
         self.size, self.seed = size, seed
-        self.pictures = tf.Variable(tf.zeros((size, *picture_shape), dtype), trainable=False, name="pictures")
-        self.count = tf.Variable(0, trainable=False, dtype=tf.int32, name="count")
+        self.pictures = state(tf.zeros((size, *picture_shape), dtype), "pictures")
+        self.count = state(tf.constant(0), "count")
 
     def query(self, pictures: tf.Tensor, step: tf.Tensor) -> tf.Tensor:
-        """(B, H, W, 3) → (B, H, W, 3). What happens is a function of the seed and `step`, an integer scalar; B must be static."""
+        """(B, H, W, 3) → (B, H, W, 3). What happens is a function of the seed and `step`, an integer scalar; B must be static.
+
+        Each replica has the whole pool, puts all replicas' pictures through it, and returns those of its own rows.
+        """
         if self.size == 0:
             return pictures
-        return tf.stack([self._query_one(picture, step, i) for i, picture in enumerate(tf.unstack(pictures))])
+        return own_rows(tf.stack([self._query_one(picture, step, i) for i, picture in enumerate(tf.unstack(gather(pictures)))]))
 
     def _query_one(self, picture: tf.Tensor, step: tf.Tensor, i: int) -> tf.Tensor:
         # Integers by a named algorithm, because XLA chooses another one, and makes other floats of equal bits.
@@ -59,7 +64,9 @@ class ImagePool(tf.Module):
 
         filling = self.count < self.size
         slot = tf.where(filling, self.count, slot)
-        old = tf.gather(self.pictures, slot)
-        self.pictures.scatter_nd_update([[slot]], [tf.where(filling | swap, picture, old)])
+        # Raw operations: a replica's own variable has no others.
+        pool = self.pictures.handle
+        old = tf.ensure_shape(tf.raw_ops.ResourceGather(resource=pool, indices=slot, dtype=picture.dtype), picture.shape)
+        tf.raw_ops.ResourceScatterNdUpdate(ref=pool, indices=[[slot]], updates=[tf.where(filling | swap, picture, old)])
         self.count.assign(tf.minimum(self.count + 1, self.size))
         return tf.where(filling | ~swap, picture, old)

@@ -41,7 +41,7 @@ class Report:
         print(self.table.head, flush=True)
 
     def compare(
-        self, what: str, ours: list[str], peers: dict[str, list[str]], target: float, operations: float = 0, scale: float = 1
+        self, what: str, ours: list[str], peers: dict[str, list[str]], target: float | None, operations: float = 0, scale: float = 1
     ) -> None:
         """A row for the best of `peers`. `operations`: what the work must do at least; `scale`: turns seconds into what is shown."""
         subjects = {"ours": ours, **peers}
@@ -54,7 +54,7 @@ class Report:
         theirs = measured[peer]
         median, least, most = mine.ratio(theirs)
         cells = [what, f"{mine.median * scale:.3g}", f"{theirs.median * scale:.3g}", peer, f"**{median:.2f}** ({least:.2f} … {most:.2f})"]
-        cells += [f"≤ {target:.2f}", f"{mine.megabytes:.0f} / {theirs.megabytes:.0f}"]
+        cells += [f"≤ {target:.2f}" if target else "", f"{mine.megabytes:.0f} / {theirs.megabytes:.0f}"]
         rate = 2 * 2048**3 / product.median if product else 0
         self.table.row([*cells, f"{mine.median / (operations / rate):.2f}" if product else ""])
         notes = [f"{name} {m.median * scale:.3g}" for name, m in measured.items() if name != peer]
@@ -105,7 +105,8 @@ def step(report: Report, formats: list[str]) -> None:
         target = {"float32": 0.9, "bfloat16": 0.7}[precision]
         report.compare(f"step, 256×256, ngf 64, {precision}, s", ["our_step", *flags], peers, target, flops.step(256, 64, 9))
         peers = {name: [*arguments, *SMALL] for name, arguments in peers.items()}
-        report.compare(f"step, 128×128, ngf 32, {precision}, s", ["our_step", *flags, *SMALL], peers, 0.75, flops.step(128, 32, 6))
+        target = {"float32": None, "bfloat16": 0.75}[precision]
+        report.compare(f"step, 128×128, ngf 32, {precision}, s", ["our_step", *flags, *SMALL], peers, target, flops.step(128, 32, 6))
     if "bfloat16" in formats:
         peers = {name: ["torch_step", *setting] for name, setting in LAYOUTS.items()}
         report.compare("step, 256×256, ours bfloat16, peer float32, s", ["our_step", "--precision", "bfloat16"], peers, 0.42)

@@ -65,7 +65,15 @@ def pictures(n: int, height: int, width: int):
 
 
 def our_model(args) -> Path:
-    """An exported model with fresh weights."""
+    """An exported model with fresh weights; made by another process, whose memory is none of this one's."""
+    output = args.folder / f"{args.size}-{args.ngf}-{args.blocks}-{args.precision}.pb"
+    if not output.exists():
+        subprocess.run([sys.executable, __file__, "export", *sys.argv[2:], "--output", str(output)], check=True, capture_output=True)
+    return output
+
+
+def export(args) -> None:
+    """Writes the model."""
     cli.quiet_tensorflow()
     import keras
 
@@ -73,14 +81,12 @@ def our_model(args) -> Path:
     from model import build_generator
 
     keras.utils.set_random_seed(0)
-    output = args.folder / f"{args.size}-{args.ngf}-{args.blocks}-{args.precision}.pb"
-    if not output.exists():
-        export(build_generator(our_config(args), "G"), {"image_size": args.size, "source": "X", "target": "Y"}, output)
-    return output
+    export(build_generator(our_config(args), "G"), {"image_size": args.size, "source": "X", "target": "Y"}, args.output)
 
 
 def our_forward(args) -> None:
     """One picture through the exported model, uint8 in and out."""
+    cli.quiet_tensorflow()
     import translator
 
     translate = translator.load(our_model(args))
@@ -157,7 +163,7 @@ def records(args):
     folder = jpegs(args, 250)
     with tempfile.TemporaryDirectory(dir=args.folder) as work:
         file = Path(work, "pictures.tfrecords")
-        write_records(images.find(folder), folder, file, file, 0, True)
+        write_records(images.find(folder), folder, [file], file, 0, True)
         yield file
 
 
@@ -279,7 +285,7 @@ def matmul(args) -> None:
 SUBJECTS = {
     f.__name__: f
     for f in (our_step, torch_step, our_forward, torch_forward, onnx_forward, our_reader, torch_reader, our_build, pillow_build)
-    + (our_inference, bare_inference, matmul)
+    + (our_inference, bare_inference, matmul, export)
 }
 
 
@@ -287,6 +293,7 @@ def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("subject", choices=[*SUBJECTS, "loop"])
     parser.add_argument("--folder", type=Path, default=Path(tempfile.gettempdir()), help="for pictures and models that are made on the way")
+    parser.add_argument("--output", type=Path, help="model to write")
     parser.add_argument("--size", type=int, default=256)
     parser.add_argument("--ngf", type=int, default=64)
     parser.add_argument("--blocks", type=int, default=9)

@@ -1,5 +1,6 @@
 """What the tests share: a quiet TensorFlow, drawn pictures, and commands run in this process."""
 
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -8,8 +9,19 @@ import pytest
 
 import cli
 import images
+import train
 
-cli.quiet_tensorflow()
+
+def split_cpu() -> None:
+    """Makes two logical devices of the CPU, for tests of replicas."""
+    import tensorflow as tf
+
+    tf.config.set_logical_device_configuration(tf.config.list_physical_devices("CPU")[0], [tf.config.LogicalDeviceConfiguration()] * 2)
+    tf.config.list_logical_devices()
+
+
+train.share_threads()  # as train.py does: the number of threads decides how sums are rounded
+cli.quiet_tensorflow(split_cpu)
 
 # Flags of train.py for a run of a few seconds that shows every gate open.
 TINY_RUN = ["--image_size", "32", "--ngf", "2", "--ndf", "2", "--n_res_blocks", "1", "--pool_size", "2", "--ema", "0.9"]
@@ -93,8 +105,22 @@ def write_records(file: Path, pictures: list[np.ndarray]) -> Path:
 
     with tf.io.TFRecordWriter(str(file)) as writer:
         for i, picture in enumerate(pictures):
-            writer.write(to_record(f"{i}.png", images.encode_png(picture)))
+            writer.write(to_record(f"{i}.png", images.encode(picture)))
     return file
+
+
+def divide(file: Path, name: Path, *counts: int) -> str:
+    """Divides a TFRecord file into the shards of `name`, of so many records; returns what to type for them."""
+    import reader
+    import shards
+
+    data = file.read_bytes()
+    ends = [*reader.record_headers(str(file))[0], len(data)]
+    cuts = [ends[sum(counts[:i])] for i in range(len(counts) + 1)]
+    assert cuts[-1] == len(data)
+    for shard, first, last in zip(shards.names(name, len(counts)), cuts, cuts[1:], strict=False):
+        Path(shard).write_bytes(data[first:last])
+    return f"{name}@{len(counts)}"
 
 
 @pytest.fixture(scope="session")
@@ -109,8 +135,18 @@ def records(tmp_path_factory) -> list[str]:
 @pytest.fixture(scope="session")
 def trained_run(tmp_path_factory, records) -> Path:
     """The folder of a finished tiny run."""
-    import train
-
     folder = tmp_path_factory.mktemp("checkpoints")
     assert cli.run(train.main, [*records, *TINY_RUN, "--checkpoints_dir", str(folder), "--run_name", "tiny"]) == cli.DONE
     return folder / "tiny"
+
+
+@pytest.fixture
+def eager():
+    """Without tracing a few steps take a third of the time. What they compute differs in the last bits."""
+    import tensorflow as tf
+
+    tf.config.run_functions_eagerly(True)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # TensorFlow's, that this leaves the input pipeline as it is
+        yield
+    tf.config.run_functions_eagerly(False)

@@ -13,6 +13,7 @@ from test_images import DAMAGED, ODD, PLAIN, SCENE, difference, save
 
 import build_data
 import images
+import shards
 
 
 def records(file: Path) -> dict[str, bytes]:
@@ -57,7 +58,7 @@ def out(tmp_path) -> Path:
 
 
 def pictures(count: int, height: int = 8, width: int = 8) -> dict[str, bytes]:
-    return {f"{i}.png": images.encode_png(draw(i, height, width)) for i in range(count)}
+    return {f"{i}.png": images.encode(draw(i, height, width)) for i in range(count)}
 
 
 ONE = pictures(1)
@@ -122,9 +123,9 @@ def test_equal_folders_give_equal_files(build, out, monkeypatch):
 )
 def test_max_size_shrinks_what_is_larger(build, out, max_size, shapes):
     X = {
-        "a.png": images.encode_png(draw(0, 8, 8)),
+        "a.png": images.encode(draw(0, 8, 8)),
         "b.png": save(Image.fromarray(draw(1, 30, 50)), "PNG", compress_level=1),
-        "c.bmp": images.encode_png(draw(2, 50, 30)),
+        "c.bmp": images.encode(draw(2, 50, 30)),
     }
     build(X, ONE, "--max_size", max_size)
     stored = records(out / "x.tfrecords")
@@ -220,3 +221,97 @@ def test_defaults_are_the_chapters():
     assert (args.X_input_dir, args.Y_input_dir) == (Path("data/apple2orange/trainA"), Path("data/apple2orange/trainB"))
     assert (args.X_output_file, args.Y_output_file) == (Path("data/tfrecords/apple.tfrecords"), Path("data/tfrecords/orange.tfrecords"))
     assert (args.max_size, args.strict, args.overwrite) == (0, False, False)
+    assert args.num_shards == 1
+
+
+# --- shards
+
+
+def sharded(out: Path, domain: str, count: int) -> list[dict[str, bytes]]:
+    return [records(Path(name)) for name in shards.names(out / f"{domain}.tfrecords", count)]
+
+
+@pytest.mark.parametrize("count", [2, 3, 7])
+def test_shards_hold_the_records_of_the_one_file_in_its_order(build, out, count):
+    X, Y = pictures(17), pictures(7)
+    build(X, Y)
+    expected = [list(records(out / f"{domain}.tfrecords").items()) for domain in "xy"]
+    for file in out.iterdir():
+        file.unlink()
+    outcome = build(X, Y, "--num_shards", count)
+    assert (outcome.status, outcome.err) == (0, "")
+    assert len(snapshot(out)) == 2 * count
+    for domain, whole, line in zip("xy", expected, outcome.out.splitlines(), strict=True):
+        parts = sharded(out, domain, count)
+        assert [item for part in parts for item in part.items()] == whole
+        assert max(map(len, parts)) - min(map(len, parts)) <= 1
+        size = sum(file.stat().st_size for file in out.glob(f"{domain}-*"))
+        assert line.startswith(f"{out}/{domain}.tfrecords@{count}: {len(whole)} pictures, 0 left out, {count} shards, {size:,} bytes, ")
+
+
+def test_shards_are_of_equal_size_whatever_is_left_out_and_equal_for_equal_folders(build, out):
+    bad = {f"{i}{i}.png": DAMAGED["text"] for i in range(0, 9, 2)}
+    assert build({**pictures(11), **bad}, pictures(3), "--num_shards", 3).status == 0
+    assert [len(part) for part in sharded(out, "x", 3)] == [4, 4, 3]
+    assert set().union(*sharded(out, "x", 3)) == set(pictures(11))
+    first = snapshot(out)
+    assert build({}, {}, "--num_shards", 3, "--overwrite").status == 0
+    assert snapshot(out) == first
+
+
+def test_files_are_dealt_out_so_that_shards_hold_runs_of_them():
+    assert build_data.deal(list(range(7)), 1) == list(range(7))
+    assert build_data.deal(list(range(7)), 3) == [0, 3, 5, 1, 4, 6, 2]
+    assert build_data.deal(list(range(3)), 3) == [0, 1, 2]
+
+
+@pytest.mark.parametrize(
+    "X, count, words",
+    [
+        (pictures(2), 3, ["--num_shards 3", "X; use at most 2"]),
+        ({**pictures(2), **BAD}, 3, ["--num_shards 3", "X; use at most 2"]),
+        (pictures(2), 0, ["--num_shards", "at least 1"]),
+        (pictures(2), 513, ["--num_shards", "from 1 to 512"]),
+    ],
+)
+def test_no_shard_is_empty(build, out, X, count, words):
+    build(X, pictures(3), "--num_shards", count).assert_refused(*words)
+    assert not out.exists()
+
+
+def test_too_many_shards_are_refused_before_a_picture_is_read(build, monkeypatch):
+    monkeypatch.setattr(build_data, "encode", lambda *_: pytest.fail("read"))
+    build(pictures(2), pictures(3), "--num_shards", 3).assert_refused("X; use at most 2")
+
+
+def test_shards_that_exist_are_replaced_only_on_demand_and_together(build, out):
+    put(out, {"y-00001-of-00002.tfrecords": b"old"})
+    build(pictures(2), pictures(2), "--num_shards", 2).assert_refused("--Y_output_file", "y-00001-of-00002", "--overwrite")
+    build({**pictures(2), **BAD}, pictures(2), "--num_shards", 2, "--overwrite", "--strict").assert_refused("bad.png")
+    build(pictures(2), {"1.png": BAD["bad.png"], **ONE}, "--num_shards", 2, "--overwrite").assert_refused("Y; use at most 1")
+    assert snapshot(out) == {"y-00001-of-00002.tfrecords": b"old"}
+    assert build(pictures(2), pictures(2), "--num_shards", 2, "--overwrite").status == 0
+    assert [len(part) for domain in "xy" for part in sharded(out, domain, 2)] == [1, 1, 1, 1]
+
+
+@pytest.mark.parametrize(
+    "old, count",
+    [
+        ("x-00000-of-00004.tfrecords", 1),
+        ("x-00000-of-00004.tfrecords", 2),
+        ("x-00000-of-00001.tfrecords", 2),
+        ("x.tfrecords", 2),
+    ],
+)
+def test_what_a_pattern_would_mix_up_must_go_first(build, out, old, count):
+    put(out, {old: b"old"})
+    for flags in ([], ["--overwrite"]):
+        build(pictures(2), pictures(2), "--num_shards", count, *flags).assert_refused("--X_output_file", str(out / old), "remove that")
+    assert snapshot(out) == {old: b"old"}
+    (out / old).rename(out / f"a{old}")
+    assert build(pictures(2), pictures(2), "--num_shards", count).status == 0
+
+
+def test_a_folder_is_no_place_for_shards(build, out, tmp_path):
+    build(pictures(2), pictures(2), "--num_shards", 2, "--X_output_file", tmp_path / "Y").assert_refused("Y: is a folder; name a file")
+    assert not out.exists()

@@ -10,8 +10,10 @@ import tensorflow as tf
 from conftest import snapshot
 
 import checkpoints
+import storage
 from checkpoints import Checkpoints
 from cli import InputError
+from storage import RemotePath
 
 
 class Model(tf.Module):
@@ -99,11 +101,11 @@ def test_at_no_moment_is_there_no_complete_checkpoint(tmp_path, monkeypatch, kil
             die()
         real_replace(source, target)
 
-    monkeypatch.setattr(checkpoints.shutil, "rmtree", lambda *args, **kwargs: None)  # a killed process cleans nothing up
+    monkeypatch.setattr(storage, "remove", lambda path: None)  # a killed process cleans nothing up
     if killed_at == "write":
         monkeypatch.setattr(checkpoints, "_sync", die)
     elif killed_at.startswith("replace"):
-        monkeypatch.setattr(checkpoints.os, "replace", replace)
+        monkeypatch.setattr(os, "replace", replace)
     elif killed_at == "state":
         monkeypatch.setattr(Checkpoints, "_write_state", die)
     else:
@@ -135,7 +137,7 @@ def test_files_are_on_the_disk_before_they_take_their_names(tmp_path, monkeypatc
         real["replace"](source, target)
 
     monkeypatch.setattr(checkpoints.os, "fsync", fsync)
-    monkeypatch.setattr(checkpoints.os, "replace", replace)
+    monkeypatch.setattr(os, "replace", replace)
     saved(tmp_path, 3)
     data, index = "model.ckpt-3.data-00000-of-00001", "model.ckpt-3.index"
     expected = [("fsync", data), ("fsync", index), ("replace", data), ("replace", index), ("fsync", tmp_path.name)]
@@ -214,3 +216,34 @@ def test_a_folder_that_is_gone_is_not_made_again(tmp_path):
     with pytest.raises(FileNotFoundError):
         run_checkpoints.save(1)
     assert not (tmp_path / "gone").exists()
+
+
+# --- remote storage
+
+
+def test_on_remote_storage_a_checkpoint_that_cannot_be_reached_is_not_taken_for_damaged(monkeypatch):
+    run = RemotePath("ram://checkpoints/run")
+    run.mkdir()
+    run_checkpoints = saved(run, *range(1, 8))
+    assert run_checkpoints.steps() == [3, 4, 5, 6, 7]
+    assert tf.train.get_checkpoint_state(str(run)).model_checkpoint_path == f"{run}/model.ckpt-7"
+    model, step, damaged = restored(run)
+    assert (step, damaged) == (7, []) and model.step.numpy() == 7
+
+    data = run / "model.ckpt-7.data-00000-of-00001"
+    content = data.read_bytes()
+    data.unlink()  # ram:// would write behind what is there
+    data.write_bytes(bytes([content[0] ^ 1]) + content[1:])
+    with monkeypatch.context() as unreachable:
+
+        def no_answer(file):
+            raise OSError("no answer")
+
+        unreachable.setattr(RemotePath, "read_bytes", no_answer)
+        with pytest.raises(OSError, match="no answer"):
+            restored(run)
+    assert run_checkpoints.steps() == [3, 4, 5, 6, 7]
+
+    model, step, damaged = restored(run)
+    assert (step, damaged) == (6, [7]) and model.step.numpy() == 6
+    assert run_checkpoints.steps() == [3, 4, 5, 6] and data.with_name(f"{data.name}.damaged").exists()

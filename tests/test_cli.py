@@ -1,4 +1,4 @@
-"""Exit statuses, one-line errors, whole outputs, ordered work and progress."""
+"""Exit statuses, one-line errors, ordered work and progress."""
 
 import contextlib
 import errno
@@ -12,7 +12,6 @@ from pathlib import Path
 
 import pytest
 import tensorflow as tf
-from conftest import snapshot
 
 import cli
 
@@ -91,9 +90,9 @@ def test_run_clears_a_bar_before_its_line(terminal):
 def test_a_signal_ends_a_command_and_leaves_nothing_behind(tmp_path, number, status):
     program = """
 import signal, sys
-import cli
+import cli, storage
 def main(argv):
-    with cli.whole(argv[0]) as file:
+    with storage.whole(storage.path(argv[0])) as file:
         file.write_text("half")
         print("begun", flush=True)
         while True:
@@ -192,70 +191,6 @@ def test_what_was_held_back_comes_out_when_it_matters(capfd):
         raise ImportError
     os.write(2, b"after\n")
     assert capfd.readouterr().err == "the reason\nafter\n"
-
-
-# --- whole
-
-
-def fill(temporary: Path, kind: str) -> None:
-    if kind == "folder":
-        temporary.mkdir()
-        temporary = temporary / "inside"
-    temporary.write_text("new")
-
-
-@pytest.mark.parametrize("kind, files", [("file", {"a/b/target": b"new"}), ("folder", {"a/b/target/inside": b"new"})])
-def test_whole_appears_at_the_end(tmp_path, kind, files):
-    target = tmp_path / "a" / "b" / "target"
-    with cli.whole(target) as temporary:
-        fill(temporary, kind)
-        assert not target.exists()
-    assert snapshot(tmp_path) == files
-
-
-@pytest.mark.parametrize("kind", ["nothing", "file", "folder"])
-@pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt])
-def test_whole_that_fails_leaves_nothing(tmp_path, kind, error):
-    with pytest.raises(error), cli.whole(tmp_path / "a" / "b" / "target") as temporary:
-        if kind != "nothing":
-            fill(temporary, kind)
-        raise error
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_whole_replaces_a_file_only_if_it_succeeds(tmp_path):
-    target = tmp_path / "target"
-    target.write_text("old")
-    with pytest.raises(ValueError), cli.whole(target) as temporary:
-        temporary.write_text("half")
-        raise ValueError
-    assert snapshot(tmp_path) == {"target": b"old"}
-    with cli.whole(target) as temporary:
-        temporary.write_text("new")
-    assert snapshot(tmp_path) == {"target": b"new"}
-
-
-def test_whole_that_fails_keeps_what_others_put_into_its_new_folder(tmp_path):
-    with pytest.raises(ValueError), cli.whole(tmp_path / "a" / "b" / "target"):
-        (tmp_path / "a" / "other").write_text("kept")
-        raise ValueError
-    assert snapshot(tmp_path) == {"a/other": b"kept"} and not (tmp_path / "a" / "b").exists()
-
-
-def test_whole_takes_the_longest_names_two_at_a_time(tmp_path):
-    names = ["果" * 84 + digit for digit in "12"]  # 253 bytes of the 255 that a name can have
-    with cli.whole(tmp_path / names[0]) as first, cli.whole(tmp_path / names[1]) as second:
-        first.write_text("1")
-        second.write_text("2")
-    assert snapshot(tmp_path) == {names[0]: b"1", names[1]: b"2"}
-
-
-def test_whole_names_the_target_in_errors(tmp_path, call):
-    def main(argv):
-        with cli.whole(tmp_path) as temporary:  # a folder is there
-            temporary.write_text("new")
-
-    call(main).assert_refused(f" {tmp_path}: Is a directory")
 
 
 # --- in_order

@@ -183,9 +183,9 @@ def test_a_run_needs_a_folder_and_a_config(tmp_path):
 
 FREE = {"X": "x", "Y": "y", "real_label": 0.9, "lambda1": 5.0, "lambda2": 5.0, "lambda_identity": 0.5, "learning_rate": 1e-4, "beta1": 0.9}
 FREE |= {"n_epochs": 5, "n_epochs_decay": 6, "max_steps": 9, "log_every": 1, "image_every": 2, "save_every": 3, "keep_every": 7}
-FREE |= {"skip_bad_records": True}
+FREE |= {"skip_bad_records": True, "xla": True}
 FIXED = {"image_size": 128, "load_size": 300, "batch_size": 2, "use_lsgan": False, "norm": "batch", "upsample": "resize", "ndf": 8}
-FIXED |= {"n_res_blocks": 6, "ngf": 8, "pool_size": 0, "ema": 0.5, "seed": 1}
+FIXED |= {"n_res_blocks": 6, "ngf": 8, "pool_size": 0, "ema": 0.5, "seed": 1, "precision": "bfloat16", "shard_data": True}
 
 
 def test_every_setting_is_fixed_or_free():

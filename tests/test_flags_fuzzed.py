@@ -31,19 +31,23 @@ import export_graph
 import images
 import reader
 import sample_data
+import shards
 import train
 import translator
 from config import Config
+from utils import native_precision
 
 ROOT = Path(__file__).parent.parent
 # Command lines that succeed in the prepared folder; all others are made from them.
 VALID = {
     "build_data": [
         "--X_input_dir red --Y_input_dir 'blue fruit' --X_output_file new/x.tfrecords --Y_output_file new/y.tfrecords",
+        "--X_input_dir red --Y_input_dir 'blue fruit' --X_output_file new/x.tfrecords --Y_output_file y --num_shards 2",
     ],
     "train": [
         "--X red.tfrecords --Y blue.tfrecords --checkpoints_dir new --run_name named",
         "--X red.tfrecords --Y blue.tfrecords",
+        "--X 'two-*-of-*' --Y two@2",
         "--load_model tiny",
     ],
     "export_graph": [
@@ -53,6 +57,7 @@ VALID = {
     "inference": [
         "--model model.pb --input red/a.png --output new/out.png",
         "--model model.pb --input red --output new --image_size 16",
+        "--model model.pb --input red --output 'blue fruit' --shard 1/2 --resume",
     ],
     "evaluate": [
         "--fake red --truth 'blue fruit' --input red --sheet new/sheet.png --json new/results.json",
@@ -64,7 +69,21 @@ VALID = {
 # Names: what stands in that folder, what does not yet, and what nobody would type on purpose.
 NAMES = ["red", "twins", "taken", "-x", "red/a.png", "cut.png", "notes.txt", "notes.txt/x.png", "red.tfrecords", "cut.tfrecords"]
 NAMES += ["checkpoints", "checkpoints/tiny", "checkpoints/tiny/model.ckpt-6", "model.pb", "link.pb", "damaged.pb", "loop", "./nowhere.png"]
-NAMES += ["nowhere.png/x.png", "new", "new/x.jpg", "new/x.tfrecords", "new/x.tfrecords/y", "new/sheet.png", "new/apple2orange.pb/x.png"]
+NAMES += [
+    "two@2",
+    "two@3",
+    "two-*",
+    "*.tfrecords",
+    "0/1",
+    "2/2",
+    "nowhere.png/x.png",
+    "new",
+    "new/x.jpg",
+    "new/x.tfrecords",
+    "new/x.tfrecords/y",
+    "new/sheet.png",
+    "new/apple2orange.pb/x.png",
+]
 NAMES += ["", ".", "-", "--", "--help", "-1", "a\nb.png", "a\x85b\u2028c.png", "果/ü [*]?%s{0}.png", "scheme://x.png"]
 NAMES += ["\udcff.png", "a\0b.png", "x" * 251, "x" * 300, f"{'d' * 99}/" * 40 + "d" * 83 + "/x.png"]  # the last: all but too long
 MORE_NAMES = ["blue fruit", "empty", "spoilt", "red/sub/b.png", "blue.tfrecords", "tiny", "model.pb/saved_model.pb", "loop/x.png", "./new"]
@@ -185,7 +204,7 @@ def prepare(folder: Path, trained_run: Path, model_file: Path) -> None:
     """Fills a folder with what commands read, and with what may stand in their way."""
     for name in ("red/a.png", "red/sub/b.png", "blue fruit/a.png", "blue fruit/sub/b.png", "twins/a.png", "twins/a.jpg", "spoilt/a.png"):
         images.write(folder / name, draw(len(name), 12, 8))
-    (folder / "cut.png").write_bytes(images.encode_png(draw(0))[:99])
+    (folder / "cut.png").write_bytes(images.encode(draw(0))[:99])
     shutil.copy(folder / "cut.png", folder / "spoilt/b.png")
     (folder / "-x").mkdir()
     shutil.copy(folder / "cut.png", folder / "-x/a.png")
@@ -197,6 +216,8 @@ def prepare(folder: Path, trained_run: Path, model_file: Path) -> None:
     (folder / "damaged.pb/saved_model.pb").write_text("damaged")
     write_records(folder / "red.tfrecords", [draw(i, 8, 8) for i in range(3)])
     write_records(folder / "blue.tfrecords", [draw(i, 8, 8) for i in range(2)])
+    for i in range(2):
+        write_records(folder / f"two-0000{i}-of-00002", [draw(i, 8, 8)])
     (folder / "cut.tfrecords").write_bytes((folder / "red.tfrecords").read_bytes()[:-9])
     weights = shutil.ignore_patterns("events*", "*.data-*")  # which the stubs do not need
     shutil.copytree(trained_run, folder / "checkpoints/tiny", ignore=weights)
@@ -331,8 +352,9 @@ def changes(before: Contents, after: Contents) -> list[str]:
 def assert_output(command: str, args: Namespace, before: Contents) -> None:
     """What the command promises stands."""
     if command == "build_data":
-        for file in (args.X_output_file, args.Y_output_file):
-            assert len(reader.record_headers(str(file))[0])
+        for output in (args.X_output_file, args.Y_output_file):
+            for file in shards.names(output, args.num_shards):
+                assert len(reader.record_headers(file)[0])
     elif command == "train":
         run = train.Training.call_args.args[-1]
         assert train.Training.return_value.go.called
@@ -340,19 +362,21 @@ def assert_output(command: str, args: Namespace, before: Contents) -> None:
         if args.load_model is None:
             assert run.parent == args.checkpoints_dir and args.run_name in (None, run.name)
             for name, value in vars(args).items():
-                assert getattr(config, name, value) == value
+                kept = native_precision() if (name, value) == ("precision", "auto") else value
+                assert getattr(config, name, kept) == kept
     elif command == "export_graph":
         for name in (args.XtoY_model, args.YtoX_model):
             assert (args.export_dir / name if Path(name).name == name else Path(name)).joinpath("saved_model.pb").read_text() == "a model"
     elif command == "inference":
         if args.input.is_dir():
             sources = [file for file in images.find(args.input) if f"./{file}" in before]
-            outputs = [args.output / file.relative_to(args.input).with_suffix(f".{args.format}") for file in sources]
+            first, step = args.shard or (0, 1)
+            outputs = [args.output / file.relative_to(args.input).with_suffix(f".{args.format}") for file in sources[first::step]]
         else:
             outputs = [args.output / f"{args.input.stem}.{args.format}" if args.output.is_dir() else args.output]
         for output in outputs:
             size = args.image_size or 32
-            assert min(images.read(output).shape[:2]) == size
+            assert min(images.read(output).shape[:2]) == size or args.resume and f"./{output}" in before
     elif command == "evaluate":
         if args.sheet:
             images.read(args.sheet)

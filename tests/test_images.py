@@ -248,8 +248,8 @@ def test_a_failed_write_leaves_what_was_there(tmp_path):
     assert snapshot(tmp_path) == before and not (tmp_path / "new").exists()
 
 
-def test_encode_png_loses_nothing():
-    assert np.array_equal(images.decode(images.encode_png(SCENE)), SCENE)
+def test_a_png_loses_nothing():
+    assert np.array_equal(images.decode(images.encode(SCENE)), SCENE)
 
 
 # --- sizes and the contact sheet

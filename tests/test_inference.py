@@ -1,5 +1,6 @@
 """Pictures in, translated pictures out, and nothing lost on the way."""
 
+import functools
 import os
 import subprocess
 import sys
@@ -38,7 +39,7 @@ def put(folder: Path, *names: str) -> list[np.ndarray]:
     pictures = [draw(seed, 32, 48) for seed, _ in enumerate(names)]
     for name, picture in zip(names, pictures, strict=True):
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        (folder / name).write_bytes(images.encode_png(picture))  # by content, whatever the suffix
+        (folder / name).write_bytes(images.encode(picture))  # by content, whatever the suffix
     return pictures
 
 
@@ -134,12 +135,111 @@ def test_pictures_that_exist_are_replaced_only_on_demand(infer, tmp_path, expect
     put(tmp_path / "out", "b.png", "c.png", "other.png")
     before = snapshot(tmp_path)
     infer("in", "out").assert_refused("--output out/b.png and 1 more", "--overwrite")
-    infer("in/a.png", "out/b.png").assert_refused("--output out/b.png:", "--overwrite")
+    infer("in/a.png", "out/b.png").assert_refused("--output out/b.png:", "--overwrite", "--resume")
     assert snapshot(tmp_path) == before
     assert infer("in", "out", "--overwrite").status == 0
     assert np.array_equal(images.read(tmp_path / "out" / "a.png"), expected(picture))
     after = snapshot(tmp_path)
     assert {name for name in before if after[name] != before[name]} == {"out/b.png", "out/c.png"}
+
+
+# --- a share of a folder, and going on
+
+
+NESTED = ["a.png", "b.jpg", "c/1.png", "c/2.png", "c/d/1.png", "e/1.bmp", "f.png"]
+
+
+@pytest.fixture
+def loaded_once(monkeypatch):
+    monkeypatch.setattr(translator, "load", functools.cache(translator.load))
+
+
+@pytest.fixture
+def made(monkeypatch) -> list[str]:
+    """The pictures that are written, in their order."""
+    plain, made = images.write, []
+
+    def write(file, picture):
+        plain(file, picture)
+        made.append(str(file))
+
+    monkeypatch.setattr(images, "write", write)
+    return made
+
+
+@pytest.mark.parametrize("n", [1, 2, 3, 5])
+def test_all_shards_are_the_whole_folder_and_none_does_what_another_did(infer, tmp_path, loaded_once, made, n):
+    put(tmp_path / "in", *NESTED)
+    assert infer("in", "whole").status == 0
+    made.clear()
+    for i in reversed(range(n)):
+        outcome = infer("in", "out", "--shard", f"{i}/{n}")
+        count = len(NESTED[i::n])
+        assert (outcome.status, outcome.err) == (0, "") and f"out: {count} of {count} translated" in outcome.out
+    assert snapshot(tmp_path / "out") == snapshot(tmp_path / "whole")
+    assert len(made) == len(NESTED)
+
+
+def test_a_shard_without_pictures_is_done_at_once(infer, tmp_path):
+    put(tmp_path / "in", "a.png", "b.png")
+    outcome = infer("in", "out", "--shard", "2/3")
+    assert (outcome.status, outcome.err) == (0, "")
+    assert "out: 0 of 0 translated" in outcome.out
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_shard_is_kept_from_replacing_its_own_pictures_only(infer, tmp_path, loaded_once):
+    put(tmp_path / "in", "a.png", "b.png", "c.png")
+    put(tmp_path / "out", "b.png")
+    assert infer("in", "out", "--shard", "0/2").status == 0
+    infer("in", "out", "--shard", "1/2").assert_refused("--output out/b.png: exists", "--overwrite")
+
+
+def test_what_exists_is_left_and_counted_and_the_rest_is_made(infer, tmp_path, loaded_once, made):
+    put(tmp_path / "in", *NESTED)
+    infer("in", "whole")
+    put(tmp_path / "out", "c/1.png", "f.png")
+    (tmp_path / "in" / "g.png").write_bytes(DAMAGED["text"])
+    (tmp_path / "out" / ".f.png.tmp-1-1").write_bytes(b"what a process that was killed leaves")
+    before = snapshot(tmp_path / "out")
+    made.clear()
+    for count, there in ((5, 2), (0, 7)):
+        outcome = infer("in", "out", "--resume")
+        assert outcome.status == 1 and outcome.err.startswith("left out: in/g.png")
+        assert f"out: {count} of 8 translated on " in outcome.out and outcome.out.endswith(f" s, {there} were there\n")
+        assert len(made) == 5
+    assert snapshot(tmp_path / "out") == snapshot(tmp_path / "whole") | before
+
+
+def test_shards_are_gone_on_with_too(infer, tmp_path, loaded_once, made):
+    put(tmp_path / "in", *NESTED)
+    put(tmp_path / "out", "a.png", "b.png", "c/2.png")
+    outcome = infer("in", "out", "--shard", "1/2", "--resume")
+    assert "out: 1 of 3 translated" in outcome.out and outcome.out.endswith(", 2 were there\n")
+    assert made == ["out/e/1.png"]
+
+
+def test_a_single_picture_that_is_there_is_left(infer, tmp_path):
+    put(tmp_path, "a.png", "b.png")
+    before = snapshot(tmp_path)
+    outcome = infer("a.png", "b.png", "--resume")
+    assert outcome.status == 0 and "b.png: 0 of 1 translated" in outcome.out and snapshot(tmp_path) == before
+
+
+def test_two_processes_fill_one_folder_at_once(tmp_path, model_file):
+    """Folders that both need, and pictures whose names begin alike."""
+    names = [f"{folder}/{'a' * 60}{i}.png" for folder in ("a", "a/b", "c/d/e") for i in range(8)]
+    put(tmp_path / "in", *names)
+    command = [sys.executable, "inference.py", "--model", model_file, "--input", tmp_path / "in", "--output", tmp_path / "out"]
+    environment = {**os.environ, "CUDA_VISIBLE_DEVICES": ""}
+    processes = [
+        subprocess.Popen([*command, "--shard", f"{i}/2"], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=environment)
+        for i in range(2)
+    ]
+    said = [process.communicate()[0].decode() for process in processes]
+    assert [process.returncode for process in processes] == [0, 0], said
+    assert all(": 12 of 12 translated" in words for words in said)
+    assert set(snapshot(tmp_path / "out")) == set(names)
 
 
 @pytest.fixture
@@ -169,6 +269,15 @@ def wrong_things(tmp_path) -> Path:
         ("a.png", "new/b.png", ["--image_size", "large"], ["--image_size", "large"]),
         ("in", "new", ["--format", "gif"], ["--format", "gif", "png", "jpg"]),
         ("in", "new", ["--over"], ["--over"]),
+        ("in", "new", ["--shard", "2/2"], ["--shard", "2/2", "use 0/2 to 1/2"]),
+        ("in", "new", ["--shard", "0/0"], ["--shard", "0/0", "at least 1"]),
+        ("in", "new", ["--shard", "1"], ["--shard", "'1'", "I/N"]),
+        ("in", "new", ["--shard=-1/2"], ["--shard", "'-1/2'", "I/N"]),
+        ("a.png", "new.png", ["--shard", "0/2"], ["--shard 0/2", "a.png is a single picture"]),
+        ("twins", "new", ["--shard", "0/2"], ["--input twins", "new/a.png; rename them"]),
+        ("in", "new", ["--resume", "--overwrite"], ["--resume --overwrite", "leave one out"]),
+        ("in", "in/new", ["--resume"], ["--output in/new", "in --input in"]),
+        ("in", "twins/../in", ["--shard", "0/1"], ["--output twins/../in", "in --input in"]),
         ("in", "new", ["--model", "nowhere.pb"], ["nowhere.pb: no such model", "export_graph.py"]),
         ("in", "new", ["--model", "a.png"], ["a.png: no model (a file", "export_graph.py"]),
         ("in", "new", ["--model", "in"], ["in: no model (a folder without saved_model.pb)", "export_graph.py"]),
@@ -190,14 +299,14 @@ def test_all_three_are_needed(call, missing):
 
 def test_a_full_disk_stops_the_command_and_leaves_no_half_picture(infer, tmp_path, monkeypatch):
     put(tmp_path / "in", "a.png", "b.png", "c.png")
-    real = Image.Image.save
+    real = Path.write_bytes
 
-    def fail(picture, file, *args, **options):
-        real(picture, file, *args, **options)
+    def fail(file, data):
+        real(file, data)
         if "b.png" in str(file):
             raise OSError(28, "No space left on device", str(file))
 
-    monkeypatch.setattr(Image.Image, "save", fail)
+    monkeypatch.setattr(Path, "write_bytes", fail)
     outcome = infer("in", "out")
     assert (outcome.status, outcome.err.count("\n")) == (1, 1)
     assert outcome.err.endswith("out/b.png: No space left on device\n")

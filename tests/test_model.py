@@ -278,19 +278,6 @@ def test_threads_do_not_decide_in_which_order_anything_is_added():
     assert [op.name for op in sums if any(map(may_be_read_elsewhere, op.inputs))] == []
 
 
-def test_the_whole_step_compiles_with_xla():
-    keras.utils.set_random_seed(2)
-    plain = tiny(ema=0.9)
-    keras.utils.set_random_seed(2)
-    compiled = tiny(ema=0.9)
-    step = tf.function(compiled.train_step.python_function, jit_compile=True)
-    for i in range(4):
-        plain.train_step(pictures(i), pictures(i + 9))
-        step(pictures(i), pictures(i + 9))
-    for name, value in values(plain).items():
-        np.testing.assert_allclose(values(compiled)[name], value, atol=1e-9, err_msg=name)
-
-
 @pytest.mark.parametrize(
     ("step", "share"), [(0, 1), (99, 1), (100, 1), (125, 0.75), (150, 0.5), (199, 0.01), (200, 0), (201, 0), (10**9, 0)]
 )

@@ -1,12 +1,15 @@
+import hashlib
+import re
 from pathlib import Path
 
 import numpy as np
 import pytest
 import tensorflow as tf
-from conftest import draw, write_records
+from conftest import divide, draw, write_records
 
 import images
 import reader
+import shards
 from cli import InputError
 from reader import BadRecord, Reader, feed_pairs, to_record
 
@@ -326,3 +329,187 @@ def test_the_fingerprint_tells_files_apart(plain, records, tmp_path):
     (tmp_path / "swapped").write_bytes(b"".join([parts[1], parts[0], *parts[2:]]))
     swapped = Reader(tmp_path / "swapped", 32).fingerprint
     assert {key for key in swapped if swapped[key] != fingerprints[1][key]} == {"headers"}
+
+
+def test_the_fingerprint_of_a_file_stays_what_it_was(plain):
+    """Runs hold it: with another one they could not be continued."""
+    data = plain.read_bytes()
+    headers = b"".join(data[offset : offset + 12] for offset in reader.record_headers(str(plain))[0])
+    expected = {"records": 7, "bytes": len(data), "headers": hashlib.sha256(headers).hexdigest()[:16]}
+    assert Reader(plain, 32).fingerprint == expected
+
+
+# --- shards
+
+
+@pytest.fixture
+def three(plain, tmp_path) -> str:
+    """`plain` in shards of 3, 2 and 2 records."""
+    return divide(plain, tmp_path / "y.tfrecords", 3, 2, 2)
+
+
+def shard(three: str, number: int) -> Path:
+    return Path(shards.find(three)[number])
+
+
+@pytest.mark.parametrize("counts", [(2, 2, 1), (1, 4), (1, 1, 1, 1, 1)])
+def test_shards_give_the_batches_of_one_file_bit_for_bit(records, tmp_path, counts):
+    spec = divide(records, tmp_path / "x.tfrecords", *counts)
+    expected = take(Reader(records, 32, batch_size=3, name="X").feed(1), 6)
+    for data in (spec, str(tmp_path / "x-*.tfrecords"), shards.find(spec), [Path(file) for file in shards.find(spec)]):
+        X = Reader(data, 32, batch_size=3, name="X")
+        assert len(X) == len(SIZES)
+        assert np.array_equal(take(X.feed(1), 6), expected)
+    once = [np.concatenate(list(Reader(data, 32, training=False).feed().as_numpy_iterator())) for data in (records, spec)]
+    assert np.array_equal(*once)
+
+
+def test_the_fingerprint_covers_all_shards_and_no_folder(plain, three, tmp_path):
+    one, many = Reader(plain, 32).fingerprint, Reader(three, 32).fingerprint
+    parts = many.pop("shards")
+    assert many == one
+    assert [part["records"] for part in parts] == [3, 2, 2] and parts == [Reader(file, 32).fingerprint for file in shards.find(three)]
+    (tmp_path / "moved").mkdir()
+    moved = divide(plain, tmp_path / "moved" / "z", 3, 2, 2)
+    assert Reader(moved, 32).fingerprint == many | {"shards": parts}
+    assert Reader(list(reversed(shards.find(three))), 32).fingerprint != many | {"shards": parts}
+
+
+def test_messages_call_the_data_as_typed(three, tmp_path):
+    assert Reader(three, 32).file == three
+    assert Reader(str(tmp_path / "y-*"), 32).file == str(tmp_path / "y-*")
+    assert Reader(shards.find(three), 32).file == f"{tmp_path}/y-00000-of-00003.tfrecords and 2 more"
+
+
+def test_a_bad_record_is_named_with_its_shard_and_its_number_in_there(three):
+    damage(shard(three, 0), 1)
+    damage(shard(three, 2), 0, 1)
+    with pytest.raises(InputError, match=f"^{shard(three, 2)}: damaged in record 0"):
+        Reader(three, 32)
+    X = Reader(three, 32, batch_size=7, skip_bad_records=True)
+    assert list(X.bad) == [5]
+    X.skip_bad_records = False
+    with pytest.raises(BadRecord) as error:
+        pairs_order(X, 0, 1)
+    what = "(counted from 0): damaged or cut off"
+    assert str(error.value).startswith(f"{shard(three, 0)}: record 1 {what}; {shard(three, 2)}: record 1 {what}; make it anew")
+
+
+def test_bad_records_are_stood_in_for_across_shards(plain, three):
+    damage(shard(three, 0), 2)
+    damage(shard(three, 1), 0)
+    damage(shard(three, 2), 1)
+    X = Reader(three, 32, batch_size=2, skip_bad_records=True)
+    intact = order(Reader(plain, 32), 0, 28)
+    assert pairs_order(X, 0, 14) == [{2: 4, 3: 4, 6: 0}.get(number, number) for number in intact]
+    assert sorted(X.bad) == [2, 3, 6]
+
+
+def test_a_shard_that_is_cut_off_leaves_the_numbers_of_the_others_as_they_are(plain, three):
+    cut = shard(three, 0)
+    cut.write_bytes(cut.read_bytes()[:-30])
+    damage(shard(three, 2), 0)
+    with pytest.raises(InputError, match=f"^{cut}: damaged or cut off in record 2"):
+        Reader(three, 32)
+    X = Reader(three, 32, skip_bad_records=True)
+    assert (len(X), X.cut_off, list(X.bad)) == (6, True, [4])
+    X.expect(3, 2, 2)
+    assert (len(X), sorted(X.bad)) == (7, [2, 5])
+    assert X.place(5) == (str(shard(three, 2)), 0)
+    intact = order(Reader(plain, 32), 0, 21)
+    assert pairs_order(X, 0, 21) == [{2: 3, 5: 6}.get(number, number) for number in intact]
+
+
+def test_every_shard_is_looked_into_at_the_door(three):
+    with tf.io.TFRecordWriter(str(shard(three, 1))) as writer:
+        writer.write(foreign_example())
+    with pytest.raises(InputError, match=f"^{shard(three, 1)}: record 0 has no image/file_name"):
+        Reader(three, 32)
+
+
+def test_a_shard_that_vanishes_is_named(three):
+    X, gone = Reader(three, 32, batch_size=7, skip_bad_records=True), shard(three, 1)
+    gone.unlink()
+    with pytest.raises(BadRecord, match=f"^{gone}: can no longer be read; bring it back"):
+        pairs_order(X, 0, 1)
+
+
+def test_a_file_elsewhere_is_read_as_one_on_the_disk(plain):
+    elsewhere = "ram://a_file_elsewhere.tfrecords"
+    tf.io.gfile.copy(str(plain), elsewhere, overwrite=True)
+    for here, there in zip(reader.record_headers(str(plain)), reader.record_headers(elsewhere), strict=True):
+        assert np.array_equal(here, there)
+    assert np.array_equal(take(Reader(elsewhere, 32).feed(), 7), take(Reader(plain, 32).feed(), 7))
+
+
+def test_headers_are_checked_block_by_block(plain, tmp_path, monkeypatch):
+    expected = reader.record_headers(str(plain))
+    for size in (1, 2, 7):
+        monkeypatch.setattr(reader, "_BLOCK", size)
+        assert all(np.array_equal(*pair) for pair in zip(expected, reader.record_headers(str(plain)), strict=True))
+        spoil(plain, tmp_path / "spoilt", "a later header")
+        with pytest.raises(InputError, match="in record 2"):
+            reader.record_headers(str(tmp_path / "spoilt"))
+
+
+# --- rows of a batch
+
+
+@pytest.mark.parametrize("counts", [(6,), (3, 3), (1, 5), (2, 1, 3)])
+def test_the_rows_of_all_workers_are_the_whole_batch_bit_for_bit(records, counts):
+    """Five records in batches of six: a row is in one epoch in one step and in another in the next."""
+    whole = take(Reader(records, 32, batch_size=6, name="X").feed(2), 4).reshape(4, 6, 32, 32, 3)
+    firsts = [sum(counts[:i]) for i in range(len(counts))]
+    parts = [Reader(records, 32, batch_size=6, name="X", rows=rows).feed(2) for rows in zip(firsts, counts, strict=True)]
+    batches = zip(*(part.take(4).as_numpy_iterator() for part in parts), strict=True)
+    assert np.array_equal([np.concatenate(batch) for batch in batches], whole)
+
+
+def test_a_worker_looks_at_the_records_of_its_own_rows(rotten):
+    whole = Reader(rotten, 32, batch_size=7).bad_records(3)
+    parts = [Reader(rotten, 32, batch_size=7, rows=rows).bad_records(3) for rows in ((0, 2), (2, 5))]
+    assert parts[0] | parts[1] == whole and len(parts[0]) + len(parts[1]) == len(whole) > max(map(len, parts))
+
+
+@pytest.mark.parametrize("rows", [(0, 0), (-1, 2), (3, 2), (0, 5)])
+def test_rows_lie_in_the_batch(plain, rows):
+    with pytest.raises(ValueError, match="not within a batch of 4"):
+        Reader(plain, 32, batch_size=4, rows=rows)
+
+
+def test_evaluation_has_no_rows(plain):
+    with pytest.raises(ValueError, match="leave rows out"):
+        Reader(plain, 32, batch_size=4, rows=(0, 2), training=False)
+
+
+# --- a share of the shards
+
+
+def test_each_worker_reads_the_records_of_its_own_shards_and_needs_no_others(plain, tmp_path):
+    """Seven records in three shards; the second worker has but one of these, on a disk of its own."""
+    spec = divide(plain, tmp_path / "x", 3, 2, 2)
+    first = Reader(spec, 32, load_size=32, batch_size=2, share=(0, 2))
+    (tmp_path / "x-00000-of-00003").rename(tmp_path / "elsewhere")
+    second = Reader(spec, 32, load_size=32, batch_size=2, share=(1, 2))
+    (tmp_path / "elsewhere").rename(tmp_path / "x-00000-of-00003")
+    assert (len(first), len(second)) == (5, 2)
+    assert sorted(order(first, 0, 5)) == sorted([0, 1, 2, 5, 6] * 2)
+    assert sorted(order(second, 0, 5)) == sorted([3, 4] * 5)
+
+
+def test_workers_with_as_many_records_do_not_pass_them_in_the_same_order(tmp_path):
+    spec = divide(write_records(tmp_path / "all", [draw(i, 32, 32) for i in range(20)]), tmp_path / "x", 10, 10)
+    orders = [
+        [int(reader._index(tf.constant(row, tf.int64))) for row in range(10)] for reader in (Reader(spec, share=(i, 2)) for i in (0, 1))
+    ]
+    assert sorted(orders[0]) == sorted(orders[1]) != orders[0] != orders[1]
+
+
+@pytest.mark.parametrize(
+    ("data", "share", "words"),
+    [("x", (0, 2), "which FILE@N names"), ("x-*", (0, 2), "which FILE@N names"), ("x@2", (0, 3), "too few shards for 3 workers")],
+)
+def test_what_cannot_be_shared_is_refused(plain, tmp_path, data, share, words):
+    divide(plain, tmp_path / "x", 3, 4)
+    with pytest.raises(InputError, match=f"{re.escape(data)}: .*{words}"):
+        Reader(f"{tmp_path}/{data}", 32, share=share)

@@ -8,9 +8,10 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import draw, snapshot, write_records
+from conftest import divide, draw, snapshot, write_records
 
 import run_folder
+import shards
 from cli import InputError
 from config import Config
 from reader import Reader
@@ -232,7 +233,48 @@ def test_a_cut_file_of_more_records_is_another_one(tmp_path, readers):
     assert len(data_contradictions(run, Reader(cut(str(longer), 30), 32, name="X", skip_bad_records=True))) == 1
 
 
-@pytest.mark.parametrize("content", [None, "", "{", "[]", "{}", '{"X": 5}', '{"X": {}}'])
+@pytest.mark.parametrize("counts", [(2, 2), (1, 3), (1, 1, 1, 1)])
+def test_the_same_records_are_the_same_data_in_however_many_files_they_lie(tmp_path, readers, counts):
+    run = begun(tmp_path, readers)
+    Y = Reader(divide(Path(readers["Y"].file), tmp_path / "y", *counts), 32, name="Y")
+    assert data_contradictions(run, Y) == []
+    other = begun(tmp_path / "other", {"Y": Y})
+    assert data_contradictions(other, readers["Y"]) == []
+    assert len(data_contradictions(other, Reader(shards.find(Y.file)[::-1], 32, name="Y"))) == 1
+
+
+def test_what_is_left_of_a_shard_counts_as_the_same_if_the_others_are(tmp_path):
+    file = write_records(tmp_path / "y", [draw(i) for i in range(6)])
+    spec = divide(file, tmp_path / "y.tfrecords", 2, 2, 2)
+    run = begun(tmp_path, {"Y": Reader(spec, 32, name="Y")})
+    cut(shards.find(spec)[1], 30)
+    Y = Reader(spec, 32, name="Y", skip_bad_records=True)
+    assert data_contradictions(run, Y) == []
+    assert len(Y) == 6 and list(Y.bad) == [3]
+
+    write_records(Path(shards.find(spec)[2]), [draw(i) for i in (5, 4)])
+    assert len(data_contradictions(run, Reader(spec, 32, name="Y", skip_bad_records=True))) == 1
+    two = shards.find(spec)[:2]
+    assert len(data_contradictions(run, Reader(two, 32, name="Y", skip_bad_records=True))) == 1
+
+
+def test_a_worker_answers_for_its_own_shards(tmp_path):
+    def share(worker: int) -> Reader:
+        return Reader(spec, 32, name="Y", skip_bad_records=True, share=(worker, 2))
+
+    spec = divide(write_records(tmp_path / "y", [draw(i) for i in range(6)]), tmp_path / "y.tfrecords", 2, 1, 2, 1)
+    parts = [[shard.fingerprint for shard in share(worker).shards] for worker in (0, 1)]
+    whole = shards.joined([part for pair in zip(*parts, strict=True) for part in pair])
+    assert whole["records"] == 6 and [part["records"] for part in whole["shards"]] == [2, 1, 2, 1]
+    run = new_run(tmp_path, "run", Config(), {"Y": whole})
+    assert data_contradictions(run, share(0)) == data_contradictions(run, share(1)) == []
+    cut(shards.find(spec)[2], 30)
+    assert data_contradictions(run, share(0)) == data_contradictions(run, share(1)) == []
+    write_records(Path(shards.find(spec)[2]), [draw(i) for i in (5, 4)])
+    assert len(data_contradictions(run, share(0))) == 1 and data_contradictions(run, share(1)) == []
+
+
+@pytest.mark.parametrize("content", [None, "", "{", "[]", "{}", '{"X": 5}', '{"X": {}}', '{"X": {"shards": 5}}'])
 def test_a_run_that_does_not_know_its_data_is_refused(tmp_path, readers, content):
     run = begun(tmp_path, readers)
     (run / "data.json").unlink()

@@ -1,5 +1,6 @@
 """The shell scripts, in a copy of the project, with the Python that runs the tests."""
 
+import json
 import os
 import shutil
 import subprocess
@@ -31,6 +32,7 @@ def bash(project: Path, *command: object, **environment: str) -> subprocess.Comp
     return subprocess.run(["bash", *map(str, command)], cwd=project.parent, env=environment, capture_output=True, text=True)
 
 
+@pytest.mark.long
 def test_the_scripts_go_the_whole_way_and_work_a_second_time(project):
     pictures, out = project / "data/red2blue/trainA", project / "out"
     model = project / "pretrained/red2blue.pb"
@@ -86,3 +88,31 @@ def test_setup_names_the_pythons_that_it_wants(project, tmp_path):
     assert done.returncode == 2
     assert "3.11, 3.12 or 3.13" in done.stderr
     assert not (tmp_path / "venv").exists()
+
+
+@pytest.mark.parametrize("arguments", [[], ["0"], ["x"], ["red2blue"], [2, "../x"]])
+def test_train_multi_wants_a_number_and_then_a_name_or_flags(project, arguments):
+    done = bash(project, project / "scripts/train_multi.sh", *arguments)
+    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1)
+    assert "train_multi.sh N [NAME]" in done.stderr
+
+
+def test_train_multi_starts_workers_that_know_each_other(project):
+    """A stand-in for Python says what it was given, and fails in worker 1."""
+    stand_in = project / "stand-in" / "bin"
+    stand_in.mkdir(parents=True)
+    script = """#!/bin/sh
+        [ "$1" = -c ] && exec PYTHON "$@"
+        echo "$@" "$TF_CONFIG"
+        case $TF_CONFIG in *'"index": 1'*) exit 7 ;; esac
+    """
+    (stand_in / "python").write_text(script.replace("PYTHON", sys.executable))
+    (stand_in / "python").chmod(0o755)
+    done = bash(project, project / "scripts/train_multi.sh", 2, "red2blue", "--batch_size", 2, VENV=str(stand_in.parent))
+    assert done.returncode == 7, done.stderr
+    lines = sorted(done.stdout.splitlines())
+    assert len(lines) == 2 and lines[0].startswith("[1] train.py") and lines[1].startswith("train.py")
+    for index, line in zip((1, 0), lines, strict=True):
+        assert "--batch_size 2" in line
+        config = json.loads(line[line.index("{") :])
+        assert config["task"] == {"type": "worker", "index": index} and len(set(config["cluster"]["worker"])) == 2

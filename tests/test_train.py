@@ -6,13 +6,12 @@ import resource
 import shutil
 import signal
 import sys
-import warnings
 from pathlib import Path
 
 import numpy as np
 import pytest
 import tensorflow as tf
-from conftest import TINY_RUN, snapshot
+from conftest import TINY_RUN, divide, snapshot
 from kills import compare, scalars, tensors
 from sabotage import builder
 from tensorboard.backend.event_processing.plugin_event_accumulator import EventAccumulator
@@ -48,16 +47,6 @@ def at_log(monkeypatch):
 def stop_at(at_log):
     """`stop_at(step, signal)` sends this process a signal after the scalars of a step are written."""
     return lambda step, *signals: at_log(step, lambda: [os.kill(os.getpid(), number) for number in signals])
-
-
-@pytest.fixture
-def eager():
-    """Without tracing a few steps take a third of the time. What they compute differs in the last bits."""
-    tf.config.run_functions_eagerly(True)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # TensorFlow's, that this leaves the input pipeline as it is
-        yield
-    tf.config.run_functions_eagerly(False)
 
 
 @pytest.fixture
@@ -115,6 +104,15 @@ def test_a_stopped_run_continues_as_if_it_had_not_been_stopped(call, trained_run
     continued = json.loads((tmp_path / "cut" / "history.jsonl").read_text().splitlines()[2])
     assert continued["changed"] == {"image_every": [3, 100]}
     assert Config.load(tmp_path / "cut").image_every == 100
+
+
+def test_a_run_goes_on_with_the_shards_of_its_data(call, copied_run, eager, records, tmp_path):
+    """They give the same batches: tests/test_reader.py."""
+    X, Y = divide(Path(records[1]), tmp_path / "red", 2, 2, 1), divide(Path(records[3]), tmp_path / "blue", 2, 1)
+    pattern = str(tmp_path / "blue-*")
+    assert call(train.main, "--load_model", copied_run, "--X", X, "--Y", pattern, "--max_steps", 7).status == cli.DONE
+    assert {"X": X, "Y": pattern}.items() <= vars(Config.load(copied_run)).items()
+    call(train.main, "--load_model", copied_run, "--Y", Y.replace("@2", "@3")).assert_refused("blue-00000-of-00003 is missing")
 
 
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)])

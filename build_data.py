@@ -153,7 +153,7 @@ def encode(file: AnyPath, max_size: int) -> bytes | images.PictureError:
 
     try:
         data = file.read_bytes()
-        shrink = max_size and images.short_side(data) > max_size
+        shrink = max_size and min(images.size(data)) > max_size
         if images.is_plain(data) and not shrink:
             with contextlib.suppress(tf.errors.InvalidArgumentError):  # damaged, or of a kind that Pillow alone reads
                 if data.startswith(JPEG):  # an eighth of the size reads all of the file, which is what can be damaged, and computes little

@@ -143,7 +143,7 @@ def storage_error(error: Exception) -> str | None:
 
 
 @contextlib.contextmanager
-def _silent_stderr() -> Iterator[None]:
+def silent_stderr() -> Iterator[None]:
     """Holds back what C++ code writes to stderr; gives it out after all when the block fails."""
     sys.stderr.flush()
     saved = os.dup(2)
@@ -169,7 +169,7 @@ def quiet_tensorflow(open_devices: Callable[[], Result] | None = None) -> Result
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     os.environ.setdefault("TF_FORCE_GPU_ALLOW_GROWTH", "true")
     os.environ["KERAS_BACKEND"] = "tensorflow"
-    with _silent_stderr():
+    with silent_stderr():
         import tensorflow as tf
 
         if open_devices:

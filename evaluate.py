@@ -38,8 +38,8 @@ def main(argv: list[str] | None = None) -> int:
         raise InputError(
             f"--fake, --truth and --input name {len(args.fake)}, {len(args.truth)} and {len(args.input)} folders: give as many each"
         )
-    if args.sheet and args.sheet.suffix.lower() not in images.OUTPUT_SUFFIXES:
-        raise InputError(f"--sheet {args.sheet}: write to one of {' '.join(images.OUTPUT_SUFFIXES)}")
+    if args.sheet and args.sheet.suffix.lower() not in images.FORMATS:
+        raise InputError(f"--sheet {args.sheet}: write to one of {' '.join(images.FORMATS)}")
     for flag, output in (("--sheet", args.sheet), ("--json", args.json)):
         if output:
             storage.check_output(flag, output, args.overwrite)

@@ -1,16 +1,19 @@
-"""A checkpoint of train.py → two frozen SavedModels, G: X → Y and F: Y → X, that need no training code."""
+"""A checkpoint of train.py → two frozen models, G: X → Y and F: Y → X, that need no training code: SavedModels, ONNX or TensorFlow Lite."""
 
 import argparse
 import contextlib
 import dataclasses
-import itertools
+import functools
+import importlib.util
 import json
 import sys
 import time
+from collections.abc import Callable
 from pathlib import PurePath
 from typing import Any
 
 import cli
+import runtimes
 import shards
 import storage
 from cli import InputError
@@ -28,6 +31,13 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--XtoY_model", metavar="NAME", default="apple2orange.pb", help="model of G to write: a name or a path")
     parser.add_argument("--YtoX_model", metavar="NAME", default="orange2apple.pb", help="model of F to write: a name or a path")
     parser.add_argument("--export_dir", metavar="DIR", type=storage.path, default="pretrained", help="where a bare name lands")
+    parser.add_argument(
+        "--format", choices=runtimes.SUFFIXES, default="saved_model", help="what to write; a name's suffix becomes the format's own"
+    )
+    parser.add_argument("--quantize", choices=("float16", "int8"), help="of tflite: weights of half, or a quarter of, the size")
+    parser.add_argument(
+        "--pictures", metavar="DIR", type=storage.path, help="pictures that onnx and tflite models are checked with [the run's records]"
+    )
     parser.add_argument(
         "--image_size", metavar="N", type=cli.number(int, 8, multiple=4), help="size that inference.py brings pictures to [as trained]"
     )
@@ -48,6 +58,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
 
 def main(argv: list[str] | None = None) -> int:
     args = parse(argv)
+    check_format(args)
     if not args.checkpoint_dir.is_dir() and not index_of(args.checkpoint_dir).is_file():
         raise InputError(f"--checkpoint_dir {args.checkpoint_dir}: no such run folder or checkpoint")
     run = args.checkpoint_dir if args.checkpoint_dir.is_dir() else args.checkpoint_dir.parent
@@ -57,17 +68,18 @@ def main(argv: list[str] | None = None) -> int:
             raise InputError(f"{flag} {typed}: the run was trained with {trained}; leave the flag out")
     if args.ema and not config.ema:
         raise InputError(f"--ema: {run} keeps no moving average; leave the flag out, or train with --ema 0.999")
-    outputs = [args.export_dir / o if PurePath(o).name == o else storage.path(o) for o in (args.XtoY_model, args.YtoX_model)]
+    names = [named(name, args.format) for name in (args.XtoY_model, args.YtoX_model)]
+    outputs = [args.export_dir / o if PurePath(o).name == o else storage.path(o) for o in names]
     for output in outputs:
-        if storage.stands(output) and not (output / "saved_model.pb").is_file():
-            raise InputError(f"{output}: exists and is no SavedModel; name another, or move it away")
-        storage.check_place(output)
+        check_output(output, args.format)
     storage.check_apart("--YtoX_model", outputs[1], "--XtoY_model", outputs[0])
 
     cli.quiet_tensorflow()
     from utils import native_precision
 
     precision = native_precision() if args.precision == "auto" else args.precision or config.precision
+    if args.format != "saved_model":
+        precision = "float32"  # whatever the run was trained in, its weights are
     config = dataclasses.replace(config, precision=precision)
     checkpoint = find_checkpoint(args.checkpoint_dir)
     generators, step = restore_generators(checkpoint, config, args.ema)
@@ -76,7 +88,9 @@ def main(argv: list[str] | None = None) -> int:
         "image_size": args.image_size or config.image_size,
         "generator": "resnet",
         "norm": config.norm,
+        "ngf": config.ngf,
         "precision": precision,
+        **({"quantize": args.quantize} if args.quantize else {}),
         "step": step,
     }
     ways = domains, domains[::-1]
@@ -84,11 +98,54 @@ def main(argv: list[str] | None = None) -> int:
         (generator, {**metadata, "source": source, "target": target}, output)
         for generator, (source, target), output in zip(generators, ways, outputs, strict=True)
     ]
-    for (source, target), output, kept in zip(ways, outputs, export_all(models, args.overwrite, args.xla), strict=True):
+    write, found = functools.partial(save_and_check, xla=args.xla), [""] * len(models)
+    if args.format != "saved_model":
+        import formats
+
+        pictures, found = formats.check_pictures(args.pictures, config, metadata["image_size"]), []
+
+        def write(generator, metadata: dict, file: AnyPath) -> None:
+            found.append(f"; {formats.write(generator, metadata, file, args.format, args.quantize, pictures)}")
+
+    for (source, target), output, kept, words in zip(ways, outputs, export_all(models, args.overwrite, write), found, strict=True):
         if kept:
             print(f"{output}: the model that stood there is now {kept}")
-        print(f"{output}: {source} → {target}, from step {step}")
+        print(f"{output}: {source} → {target}, from step {step}{words}")
     return cli.DONE
+
+
+def check_output(model: AnyPath, format: str = "saved_model") -> None:
+    """Raises `InputError` unless a model can be written there, in the place of another one maybe."""
+    if storage.stands(model) and runtimes.kind(model) != format:
+        raise InputError(f"{model}: exists and is no {runtimes.NAMES[format]}; name another, or move it away")
+    storage.check_place(model)
+
+
+def check_format(args: argparse.Namespace) -> None:
+    """Raises `InputError` if flags contradict the format, or what it needs is not installed."""
+    if args.quantize and args.format != "tflite":
+        raise InputError(f"--quantize {args.quantize}: for --format tflite only; leave it out")
+    if args.format == "saved_model":
+        if args.pictures:
+            raise InputError(f"--pictures {args.pictures}: for --format onnx and tflite only; leave it out")
+        return
+    if args.precision not in (None, "float32"):
+        remedy = "use --quantize float16" if args.format == "tflite" else "leave it out"
+        raise InputError(f"--precision {args.precision}: --format {args.format} computes in float32; {remedy}")
+    if args.xla:
+        raise InputError(f"--xla: for --format saved_model only; leave it out, or leave out --format {args.format}")
+    missing = [name for name in ("onnx", "onnxruntime") if args.format == "onnx" and not importlib.util.find_spec(name)]
+    if missing:
+        raise InputError(f"--format onnx: {' and '.join(missing)} not installed: bash scripts/setup.sh onnx")
+
+
+def named(name: str, format: str) -> str:
+    """A model's name as typed → the same with the format's suffix. A SavedModel has the one that was typed."""
+    suffix, name = runtimes.SUFFIXES[format], name.rstrip("/")
+    if format == "saved_model" or name.lower().endswith(suffix):
+        return name
+    others = [other for other in runtimes.SUFFIXES.values() if name.lower().endswith(other)]
+    return (name[: -len(others[0])] if others else name) + suffix
 
 
 def index_of(checkpoint: str | AnyPath) -> AnyPath:
@@ -137,17 +194,14 @@ def export(generator, metadata: dict, output: AnyPath, overwrite: bool = False) 
     return export_all([(generator, metadata, output)], overwrite)[0]
 
 
-def export_all(models: list[tuple[Any, dict, AnyPath]], overwrite: bool = False, xla: bool = False) -> list[AnyPath | None]:
-    """`export`s several models: all are finished before one takes its name. `xla`: they compile themselves."""
-    import tensorflow as tf
-
+def export_all(
+    models: list[tuple[Any, dict, AnyPath]], overwrite: bool = False, write: Callable[[Any, dict, AnyPath], None] | None = None
+) -> list[AnyPath | None]:
+    """`export`s several models: all are finished before one takes its name. `write` is given a generator, its metadata and a file."""
     with contextlib.ExitStack() as stack:
         for generator, metadata, output in models:
-            folder = stack.enter_context(storage.whole(output))
-            module = tf.Module()
-            module.functions = signatures(generator, {"format_version": FORMAT_VERSION, **metadata}, xla)
-            tf.saved_model.save(module, str(folder), module.functions)
-            check(folder, generator)
+            file = stack.enter_context(storage.whole(output))
+            (write or save_and_check)(generator, {"format_version": FORMAT_VERSION, **metadata}, file)
         aside = [set_aside(output) if output.exists() else None for *_, output in models]
     if not overwrite:
         return aside
@@ -156,21 +210,41 @@ def export_all(models: list[tuple[Any, dict, AnyPath]], overwrite: bool = False,
     return [None] * len(models)
 
 
+def save_and_check(generator, metadata: dict, folder: AnyPath, xla: bool = False) -> None:
+    """Writes a SavedModel, and loads it again. `xla`: it compiles itself."""
+    import tensorflow as tf
+
+    module = tf.Module()
+    module.functions = signatures(generator, metadata, xla)
+    tf.saved_model.save(module, str(folder), module.functions)
+    check(folder, generator)
+
+
 def signatures(generator, metadata: dict, xla: bool = False) -> dict:
     """What an exported model can be asked: its signatures, by name. The weights are constants, stored once for all of them."""
     import tensorflow as tf
 
+    from ops import InstanceNormalization, exporting
     from utils import convert2float, convert2int
 
-    frozen = freeze(generator)
+    pictures_of_any_size = tf.TensorSpec((None, None, None, 3), tf.uint8, "input_image")
 
-    @tf.function(jit_compile=xla or None)
-    def generate(pictures):
+    values = [[w.numpy() for w in some] for some in (generator.trainable_variables, generator.non_trainable_variables)]
+
+    @tf.function(input_signature=[])
+    def weights():
+        return tf.nest.map_structure(tf.constant, values)
+
+    def network(pictures, norm=None):
+        with exporting(norm):
+            return generator.stateless_call(*weights(), convert2float(pictures), training=False)[0]
+
+    @tf.function(jit_compile=xla or None, autograph=False)
+    def generate(pictures, norm=None):
         height, width = tf.shape(pictures)[1], tf.shape(pictures)[2]
-        padded = pad(pad(pictures, 1), 2)
-        return convert2int(frozen(convert2float(padded)))[:, :height, :width]
+        return convert2int(network(pad(pad(pictures, 1), 2), norm))[:, :height, :width]
 
-    @tf.function(input_signature=[tf.TensorSpec((None, None, None, 3), tf.uint8, "input_image")])
+    @tf.function(input_signature=[pictures_of_any_size], autograph=False)
     def translate(input_image):
         """uint8 (B, H, W, 3), any height and width → the same, translated."""
         return {"output_image": tf.ensure_shape(generate(input_image), (None, None, None, 3))}
@@ -179,31 +253,44 @@ def signatures(generator, metadata: dict, xla: bool = False) -> dict:
         picture = tf.io.decode_image(encoded, channels=3, expand_animations=False)
         return tf.io.encode_png(generate(picture[tf.newaxis])[0])
 
-    @tf.function(input_signature=[tf.TensorSpec((None,), tf.string, "encoded_image")])
-    def translate_encoded(encoded_image):
+    @tf.function(input_signature=[tf.TensorSpec((None,), tf.string, "image_bytes")])
+    def translate_encoded(image_bytes):
         """Picture files, JPEG, PNG, BMP or GIF, whose sizes may differ → PNG files."""
-        return {"encoded_output": tf.map_fn(translate_one, encoded_image, fn_output_signature=tf.string)}
+        return {"output_bytes": tf.map_fn(translate_one, image_bytes, fn_output_signature=tf.string)}
+
+    @tf.function(input_signature=[pictures_of_any_size], autograph=False)
+    def statistics(input_image):
+        """Parts of one picture → the means and variances that all of them together give its normalisations, float (2, channels)."""
+        taken = []
+
+        def norm(layer, x):
+            taken.append(layer.statistics(x, (0, 1, 2)))
+            return layer.normalize(x, *taken[-1])
+
+        network(pad(pad(input_image, 1), 2), norm)
+        return {"statistics": tf.concat([tf.reshape(tf.stack(both), (2, -1)) for both in taken], axis=1)}
+
+    @tf.function(input_signature=[pictures_of_any_size, tf.TensorSpec((2, None), tf.float32, "statistics")], autograph=False)
+    def translate_part(input_image, statistics):
+        """A part of a picture whose `statistics` these are → the same part, translated as in the whole."""
+        left = statistics
+
+        def norm(layer, x):
+            nonlocal left
+            mean, variance = tf.unstack(left[:, : x.shape[-1]])
+            left = left[:, x.shape[-1] :]
+            return layer.normalize(x, mean, variance)
+
+        return {"output_image": tf.ensure_shape(generate(input_image, norm), (None, None, None, 3))}
 
     @tf.function(input_signature=[])
     def describe():
         """JSON: image_size, source, target, generator, format_version, …"""
         return {"metadata": tf.constant(json.dumps(metadata))}
 
-    return {"serving_default": translate, "translate_encoded": translate_encoded, "metadata": describe}
-
-
-def freeze(generator):
-    """Returns the generator as a function of float (B, H, W, 3) whose weights are constants and which has no gradients of our own."""
-    import tensorflow as tf
-    from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
-
-    spec = tf.TensorSpec((None, None, None, 3), tf.float32)
-    frozen = convert_variables_to_constants_v2(tf.function(lambda x: generator(x, training=False)).get_concrete_function(spec))
-    graph = frozen.graph.as_graph_def()
-    for node in itertools.chain(graph.node, *(function.node_def for function in graph.library.function)):
-        node.attr.pop("_gradient_op_type", None)  # they cannot be saved, and who loads the model would be warned
-    (x,), (y,) = frozen.inputs, frozen.outputs
-    return tf.compat.v1.wrap_function(lambda picture: tf.graph_util.import_graph_def(graph, {x.name: picture}, [y.name])[0], [spec])
+    own_norm = any(isinstance(layer, InstanceNormalization) for layer in generator.layers)
+    parts = {"statistics": statistics, "translate_part": translate_part} if own_norm else {}
+    return {"serving_default": translate, "translate_encoded": translate_encoded, "metadata": describe, **parts}
 
 
 def pad(pictures, axis: int):

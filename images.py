@@ -1,19 +1,20 @@
 """Picture files in and out: every format, orientation and colour mode; the one place that knows Pillow."""
 
+import contextlib
 import io
 import warnings
 from collections.abc import Sequence
 from pathlib import PurePath
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageCms, ImageDraw, ImageFont, ImageOps, UnidentifiedImageError
 
 import storage
 from cli import InputError
 from storage import AnyPath
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".gif", ".tif", ".tiff")
-OUTPUT_SUFFIXES = (".png", ".jpg", ".jpeg")
+FORMATS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP", ".tif": "TIFF", ".tiff": "TIFF"}  # that can be written
 MAX_PIXELS = 100_000_000  # a larger picture is taken for a decompression bomb
 Image.MAX_IMAGE_PIXELS = None  # ours is the limit: Pillow's only warns up to twice its own
 warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")  # about damaged metadata, which does not matter here
@@ -51,7 +52,7 @@ def find(folder: str | AnyPath) -> list[AnyPath]:
     return sorted(files, key=lambda f: f.relative_to(folder).as_posix())
 
 
-def _open(data: bytes) -> Image.Image:
+def _open(data: bytes, max_pixels: int = MAX_PIXELS) -> Image.Image:
     """Reads a picture's header. Raises `PictureError`."""
     try:
         picture = Image.open(io.BytesIO(data))
@@ -59,22 +60,24 @@ def _open(data: bytes) -> Image.Image:
         raise PictureError("not a picture") from None
     except Exception as e:  # a damaged header can raise nearly anything
         raise PictureError(f"damaged picture ({e})") from None
-    if picture.width * picture.height > MAX_PIXELS:
-        raise PictureError(f"{picture.width}×{picture.height} is more than {MAX_PIXELS // 10**6} megapixels")
+    if picture.width * picture.height > max_pixels:
+        raise PictureError(f"{picture.width}×{picture.height} is more than {max_pixels // 10**6} megapixels")
     return picture
 
 
-def short_side(data: bytes) -> int:
-    """Returns the shorter of width and height in pixels, from the header. Raises `PictureError`."""
-    return min(_open(data).size)
+def size(data: bytes, max_pixels: int = MAX_PIXELS) -> tuple[int, int]:
+    """Returns width and height in pixels as they are stored, from the header. Raises `PictureError`."""
+    return _open(data, max_pixels).size
 
 
 def is_plain(data: bytes) -> bool:
-    """Tells whether `data` is an upright 8-bit RGB JPEG or PNG, which needs no conversion, if it is whole. Raises `PictureError`."""
+    """Tells whether `data` is an upright 8-bit sRGB JPEG or PNG, which needs no conversion, if it is whole. Raises `PictureError`."""
     picture = _open(data)
     plain = picture.format in ("JPEG", "PNG") and picture.mode == "RGB" and "transparency" not in picture.info
     deep = picture.format == "PNG" and data[24] != 8  # IHDR's bit depth: Pillow calls 16-bit RGB "RGB" too
-    return plain and not deep and getattr(picture, "n_frames", 1) == 1 and _orientation(picture, data) not in _UPRIGHT
+    if not plain or deep or getattr(picture, "n_frames", 1) > 1:
+        return False
+    return _orientation(picture, data) not in _UPRIGHT and _profile(picture) is None
 
 
 def _orientation(picture: Image.Image, data: bytes) -> int | None:
@@ -87,26 +90,67 @@ def _orientation(picture: Image.Image, data: bytes) -> int | None:
         return None
 
 
-def decode(data: bytes) -> np.ndarray:
-    """Returns any picture as upright RGB, uint8 (H, W, 3): alpha over white, 16 bit scaled, the first frame. Raises `PictureError`."""
-    picture = _open(data)
+def decode(data: bytes, max_pixels: int = MAX_PIXELS) -> np.ndarray:
+    """Returns any picture as upright sRGB, uint8 (H, W, 3): alpha over white, 16 bit scaled, the first frame. Raises `PictureError`."""
+    picture = _load(data, max_pixels)
+    return np.asarray(_over_white(picture) if picture.mode == "RGBA" else picture)
+
+
+def decode_with_alpha(data: bytes, max_pixels: int = MAX_PIXELS) -> tuple[np.ndarray, np.ndarray | None]:
+    """Returns the colours as `decode` does, though not mixed with white, and alpha, uint8 (H, W), if the picture has it.
+
+    Where nothing can be seen of the colours they are white.
+    """
+    picture = _load(data, max_pixels)
+    if picture.mode == "RGB":
+        return np.asarray(picture), None
+    alpha = picture.getchannel("A")
+    seen = alpha.point(lambda a: 255 if a else 0)
+    return np.asarray(Image.composite(picture.convert("RGB"), Image.new("RGB", picture.size, "white"), seen)), np.asarray(alpha)
+
+
+def _load(data: bytes, max_pixels: int) -> Image.Image:
+    """Decodes any picture to upright sRGB of mode RGB or RGBA."""
+    picture = _open(data, max_pixels)
     try:
         picture.load()
         orientation = _orientation(picture, data)
-        picture = _rgb(picture)
-        return np.asarray(picture.transpose(_UPRIGHT[orientation]) if orientation in _UPRIGHT else picture)
+        picture = _in_srgb(picture)
+        return picture.transpose(_UPRIGHT[orientation]) if orientation in _UPRIGHT else picture
     except Exception as e:  # Pillow's decoders raise OSError, SyntaxError, ValueError, struct.error, …
         raise PictureError(f"damaged picture ({e})") from None
 
 
-def _rgb(picture: Image.Image) -> Image.Image:
+def _in_srgb(picture: Image.Image) -> Image.Image:
     if picture.mode.startswith("I") or picture.mode == "F":  # convert() would clip these
         return _scaled(picture).convert("RGB")
-    if picture.has_transparency_data:
-        picture = picture.convert("RGBA")
-        white = Image.new("RGBA", picture.size, "white")
-        picture = Image.alpha_composite(white, picture)
-    return picture.convert("RGB")
+    profile = _profile(picture)
+    alpha = picture.convert("RGBA").getchannel("A") if picture.has_transparency_data else None
+    if picture.mode not in ("L", "RGB", "CMYK", "LAB"):
+        picture = picture.convert("RGB" if picture.mode != "LA" else "L")
+    if picture.mode == "LAB":
+        profile = ImageCms.createProfile("LAB")
+    if profile:
+        with contextlib.suppress(ImageCms.PyCMSError):  # one that is not for this kind of picture: it shows as without
+            picture = ImageCms.profileToProfile(picture, profile, ImageCms.createProfile("sRGB"), outputMode="RGB")
+    picture = picture.convert("RGB")
+    if alpha:
+        picture.putalpha(alpha)
+    return picture
+
+
+def _profile(picture: Image.Image):
+    """The colour profile, if there is one that can be read, and not that of sRGB, which most are."""
+    data = picture.info.get("icc_profile")
+    try:
+        profile = ImageCms.ImageCmsProfile(io.BytesIO(data)) if data else None
+        return profile if profile and "sRGB" not in ImageCms.getProfileDescription(profile) else None
+    except (OSError, ImageCms.PyCMSError):
+        return None
+
+
+def _over_white(picture: Image.Image) -> Image.Image:
+    return Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture).convert("RGB")
 
 
 def _scaled(picture: Image.Image) -> Image.Image:
@@ -129,32 +173,47 @@ def read(file: str | AnyPath) -> np.ndarray:
         raise PictureError(f"{file}: {e.strerror}") from None
 
 
-def encode(picture: np.ndarray, suffix: str = ".png") -> bytes:
-    """Returns the PNG or JPEG file (quality 95), by its suffix, of uint8 (H, W, 3)."""
-    out = io.BytesIO()
-    Image.fromarray(picture).save(out, {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG"}[suffix.lower()], quality=95)
+def encode(picture: np.ndarray, suffix: str = ".png", alpha: np.ndarray | None = None) -> bytes:
+    """Returns the file, one of `FORMATS`, of uint8 (H, W, 3) in sRGB, and of alpha, (H, W), which JPEG does not have: it is put on white.
+
+    JPEG and WebP lose a little (quality 95). Raises `PictureError` if a picture is too large for the format.
+    """
+    image, format, out = Image.fromarray(picture), FORMATS[suffix.lower()], io.BytesIO()
+    if alpha is not None:
+        image.putalpha(Image.fromarray(alpha))
+        if format == "JPEG":
+            image = _over_white(image)
+    try:
+        image.save(out, format, **({"compression": "tiff_deflate"} if format == "TIFF" else {"quality": 95}))
+    except (OSError, ValueError) as e:
+        raise PictureError(f"{picture.shape[1]}×{picture.shape[0]} cannot be written as {format} ({e}); use png") from None
     return out.getvalue()
 
 
-def write(file: str | AnyPath, picture: np.ndarray) -> None:
-    """Writes uint8 (H, W, 3) as its suffix says; a temporary name is renamed, folders are created."""
+def write(file: str | AnyPath, picture: np.ndarray, alpha: np.ndarray | None = None) -> None:
+    """Writes uint8 (H, W, 3), and alpha, as the suffix of `file` says; a temporary name is renamed, folders are created."""
     file = storage.path(file)
+    data = encode(picture, file.suffix, alpha)
     with storage.whole(file) as temporary:
-        temporary.write_bytes(encode(picture, file.suffix))
+        temporary.write_bytes(data)
 
 
 def resize(picture: np.ndarray, height: int, width: int) -> np.ndarray:
-    """Resizes uint8 (H, W, 3) by bicubic interpolation, antialiased."""
+    """Resizes uint8 (H, W, 3) or (H, W) by bicubic interpolation, antialiased."""
     if picture.shape[:2] == (height, width):
         return picture
     return np.asarray(Image.fromarray(picture).resize((width, height), Image.Resampling.BICUBIC))
 
 
+def with_short_side(height: int, width: int, size: int) -> tuple[int, int]:
+    """Scales height and width so that the shorter is `size` pixels, aspect kept."""
+    scale = size / min(height, width)
+    return max(size, round(height * scale)), max(size, round(width * scale))
+
+
 def resize_short_side(picture: np.ndarray, size: int) -> np.ndarray:
     """Resizes uint8 (H, W, 3) so that its shorter side is `size` pixels, aspect kept."""
-    height, width = picture.shape[:2]
-    scale = size / min(height, width)
-    return resize(picture, max(size, round(height * scale)), max(size, round(width * scale)))
+    return resize(picture, *with_short_side(*picture.shape[:2], size))
 
 
 def contact_sheet(rows: Sequence[tuple[str, Sequence[np.ndarray]]], side: int = 160, gap: int = 4) -> np.ndarray:

@@ -11,6 +11,21 @@ import keras
 import tensorflow as tf
 
 Block = Callable[[tf.Tensor], tf.Tensor]
+_exporting, _norm = False, None
+
+
+@contextlib.contextmanager
+def exporting(norm: Callable[["InstanceNormalization", tf.Tensor], tf.Tensor] | None = None) -> Iterator[None]:
+    """In this block networks are traced that are not trained: without gradients of our own, which could not be saved.
+
+    `norm`, if given, is called with each instance normalisation and its input, in the order of the network, in its place.
+    """
+    global _exporting, _norm
+    _exporting, _norm = True, norm
+    try:
+        yield
+    finally:
+        _exporting, _norm = False, None
 
 
 @contextlib.contextmanager
@@ -39,7 +54,8 @@ class Convolution(keras.layers.Conv2D):
     def call(self, x):
         kernel = tf.convert_to_tensor(self.kernel)
         # The backward pass pads again, which costs little: keeping each padded picture beside the picture would cost a third of the memory.
-        y = tf.recompute_grad(self._reflected)(x, kernel) if self.reflect else self._convolve(x, kernel, self._sides)
+        reflected = self._reflected if _exporting else tf.recompute_grad(self._reflected)
+        y = reflected(x, kernel) if self.reflect else self._convolve(x, kernel, self._sides)
         return y + tf.convert_to_tensor(self.bias) if self.use_bias else y
 
     @property
@@ -82,17 +98,15 @@ class FewFilters(Convolution):
 def add_shifted_rows(x: tf.Tensor, k: int) -> tf.Tensor:
     """(B, H, W, k · n) → (B, H - k + 1, W, n): the sum of k groups of channels, the i-th moved up by i rows."""
 
-    @tf.custom_gradient
     def add(x):
         height = tf.shape(x)[1] - k + 1
         groups = [group[:, i : i + height] for i, group in enumerate(tf.split(x, k, axis=-1))]
+        return tf.reduce_sum(tf.stack(groups), axis=0)
 
-        def gradient(dy):  # TensorFlow's own writes a picture of zeros for each group, and adds them in the order in which threads are done
-            return tf.concat([tf.pad(dy, ((0, 0), (i, k - 1 - i), (0, 0), (0, 0))) for i in range(k)], axis=-1)
+    def gradient(dy):  # TensorFlow's own writes a picture of zeros for each group, and adds them in the order in which threads are done
+        return tf.concat([tf.pad(dy, ((0, 0), (i, k - 1 - i), (0, 0), (0, 0))) for i in range(k)], axis=-1)
 
-        return tf.reduce_sum(tf.stack(groups), axis=0), gradient
-
-    return add(x)
+    return add(x) if _exporting else tf.custom_gradient(lambda x: (add(x), gradient))(x)
 
 
 @keras.saving.register_keras_serializable("cyclegan")
@@ -122,11 +136,11 @@ class InstanceNormalization(keras.layers.Layer):
         self.beta = self.add_weight(shape=(shape[-1],), initializer="zeros", autocast=False, name="beta")
 
     def call(self, x):
+        if _norm:
+            return _norm(self, x)
         batch = x.shape[0]
         if x.dtype == tf.float64 or (batch or 1) > 1:
-            wide = tf.cast(x, self.gamma.dtype)  # a sum over a picture needs more than 16 bits
-            mean, variance = tf.nn.moments(wide, (1, 2), keepdims=True)
-            return tf.cast(tf.nn.batch_normalization(wide, mean, variance, self.beta.value, self.gamma.value, self.EPSILON), x.dtype)
+            return self.normalize(x, *self.statistics(x, (1, 2)))
         if batch == 1:
             return self._fused(x, self.gamma.value, self.beta.value)
         # How many pictures there are is not known yet, one most likely: each becomes channels of one picture.
@@ -135,6 +149,15 @@ class InstanceNormalization(keras.layers.Layer):
         y = self._fused(side_by_side, tf.tile(self.gamma.value, [batch]), tf.tile(self.beta.value, [batch]))
         y = tf.transpose(tf.reshape(y, (height, width, batch, channels)), (2, 0, 1, 3))
         return tf.ensure_shape(y, x.shape)
+
+    def statistics(self, x, axes: tuple[int, ...]) -> tuple[tf.Tensor, tf.Tensor]:
+        """Mean and variance over some axes, which stay, of length 1."""
+        return tf.nn.moments(tf.cast(x, self.gamma.dtype), axes, keepdims=True)  # a sum over a picture needs more than 16 bits
+
+    def normalize(self, x, mean: tf.Tensor, variance: tf.Tensor) -> tf.Tensor:
+        """Takes this mean and variance to 0 and 1, and these to the layer's own."""
+        wide = tf.cast(x, self.gamma.dtype)
+        return tf.cast(tf.nn.batch_normalization(wide, mean, variance, self.beta.value, self.gamma.value, self.EPSILON), x.dtype)
 
     def _fused(self, x, gamma, beta):
         """Batch normalisation of a batch of one is instance normalisation, and has one kernel for all of it on every device."""

@@ -1,12 +1,13 @@
 """A model file → one callable, uint8 pictures in, uint8 pictures out. Imports no training code: if it runs, the SavedModel stands alone."""
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
+import runtimes
 from cli import InputError
 from storage import AnyPath, path
 
@@ -17,26 +18,72 @@ class Translator:
 
     file: AnyPath
     metadata: dict[str, Any]
-    model: Any  # a signature alone would not keep it alive
+    model: Any = field(repr=False)  # a signature alone would not keep it alive
 
-    def __call__(self, pictures: np.ndarray) -> np.ndarray:
-        """uint8 (B, H, W, 3) → uint8 (B, H, W, 3), any height and width."""
-        return self.model.signatures["serving_default"](input_image=tf.constant(pictures, tf.uint8))["output_image"].numpy()
+    def __call__(self, pictures: np.ndarray, statistics: tf.Tensor | None = None) -> np.ndarray:
+        """uint8 (B, H, W, 3) → uint8 (B, H, W, 3), any height and width. `statistics`: the pictures are parts of one that has these."""
+        pictures = tf.constant(pictures, tf.uint8)
+        if statistics is None:
+            return self._ask("serving_default", input_image=pictures)["output_image"].numpy()
+        return self._ask("translate_part", input_image=pictures, statistics=statistics)["output_image"].numpy()
+
+    def statistics(self, parts: np.ndarray) -> tf.Tensor | None:
+        """Parts of a picture, uint8 (B, H, W, 3) → what the model normalises all of it with; None if it cannot tell."""
+        if not self.knows_statistics:
+            return None
+        return self._ask("statistics", input_image=tf.constant(parts, tf.uint8))["statistics"]
+
+    def _ask(self, signature: str, **inputs: tf.Tensor) -> dict[str, tf.Tensor]:
+        return self.model.signatures[signature](**inputs)
 
     @property
     def image_size(self) -> int:
         """The side, in pixels, of the pictures that the model was trained on (or was exported for)."""
         return self.metadata["image_size"]
 
+    @property
+    def knows_statistics(self) -> bool:
+        """Tells whether `statistics` can be asked for."""
+        return "statistics" in self.model.signatures
+
+    @property
+    def fixed_size(self) -> int | None:
+        """The only side that the model can translate, if there is but one."""
+        return None
+
+    @property
+    def sees_whole_pictures(self) -> bool:
+        """Tells whether what the model makes of a part depends on all of the picture: it does under instance normalisation."""
+        return self.metadata.get("norm", "instance") == "instance"
+
+
+class RuntimeTranslator(Translator):
+    """One whose `model` another runtime runs. It gives no statistics: of a picture in tiles each is normalised by itself."""
+
+    def __call__(self, pictures: np.ndarray, statistics: None = None) -> np.ndarray:
+        return self.model(pictures)
+
+    knows_statistics = False
+
 
 def load(file: str | AnyPath) -> Translator:
-    """Loads a SavedModel written by export_graph.py. Raises `InputError` for anything else."""
+    """Loads a model of export_graph.py, in whatever format, or a frozen graph of the TensorFlow 1 project.
+
+    Raises `InputError` for anything else.
+    """
     file = path(file)
     if not file.exists():
         raise InputError(f"{file}: no such model; make it with export_graph.py")
+    if not file.is_dir():
+        if file.name == "saved_model.pb":
+            raise InputError(f"{file}: is part of a SavedModel; name its folder, {file.parent}")
+        if model := runtimes.load(file):
+            return RuntimeTranslator(file, model.metadata, model)
+        import frozen_graph
+
+        return frozen_graph.load(file, file.read_bytes())
     if not (file / "saved_model.pb").is_file():
-        kind = "a folder without saved_model.pb" if file.is_dir() else "a file; a SavedModel is a folder"
-        raise InputError(f"{file}: no model ({kind}); make one with export_graph.py")
+        raise InputError(f"{file}: no model (a folder without saved_model.pb); make one with export_graph.py")
     try:
         model = tf.saved_model.load(str(file))
     except Exception as e:  # a damaged model can raise nearly anything

@@ -12,7 +12,7 @@ from run import Table, machine, quiet
 from turns import HERE, measure
 
 BASE = {"batch": 1, "size": 128, "ngf": 32}
-AXES = {"batch": [1, 2, 4, 8], "size": [64, 128, 192, 256, 384], "ngf": [16, 32, 64, 96]}
+AXES = {"batch": [1, 2, 4, 8], "size": [64, 128, 192, 256, 384], "ngf": [16, 32, 64]}
 TITLES = {"batch": "pictures in a batch", "size": "side of the picture, pixels", "ngf": "filters of the first layer"}
 BLOCKS = 6
 

@@ -66,7 +66,7 @@ def pictures(n: int, height: int, width: int):
 
 def our_model(args) -> Path:
     """An exported model with fresh weights; made by another process, whose memory is none of this one's."""
-    output = args.folder / f"{args.size}-{args.ngf}-{args.blocks}-{args.precision}.pb"
+    output = args.folder / f"{args.size}-{args.ngf}-{args.blocks}-{args.precision}-{args.quantize}.{args.format}"
     if not output.exists():
         subprocess.run([sys.executable, __file__, "export", *sys.argv[2:], "--output", str(output)], check=True, capture_output=True)
     return output
@@ -81,7 +81,17 @@ def export(args) -> None:
     from model import build_generator
 
     keras.utils.set_random_seed(0)
-    export(build_generator(our_config(args), "G"), {"image_size": args.size, "source": "X", "target": "Y"}, args.output)
+    generator, metadata = build_generator(our_config(args), "G"), {"image_size": args.size, "source": "X", "target": "Y"}
+    if args.format == "pb":
+        export(generator, metadata, args.output)
+    else:
+        import numpy as np
+
+        import formats
+
+        some = np.stack([*pictures(2, args.size, args.size)])
+        found = formats.write(generator, metadata, args.output, args.format, args.quantize, some)
+        args.output.with_name(f"{args.output.name}.txt").write_text(found)
 
 
 def our_forward(args) -> None:
@@ -299,6 +309,8 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--blocks", type=int, default=9)
     parser.add_argument("--batch", type=int, default=1)
     parser.add_argument("--precision", default="float32")
+    parser.add_argument("--format", default="pb", help="of the exported model, as its suffix")
+    parser.add_argument("--quantize")
     parser.add_argument("--xla", action="store_true")
     parser.add_argument("--channels_last", action="store_true")
     parser.add_argument("--compiled", action="store_true")

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# Makes the virtual environment ($VENV, .venv if unset) and installs the packages; "setup.sh dev" adds what the tests need, and
-# "setup.sh bench" what the benchmarks measure against.
+# Makes the virtual environment ($VENV, .venv if unset) and installs the packages; "setup.sh dev" adds what the tests need,
+# "setup.sh bench" what the benchmarks measure against, "setup.sh torch" what convert_torch.py reads files with, and "setup.sh onnx" what
+# models in that format need.
 # A second run finds everything installed and takes no time.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -10,8 +11,8 @@ files=(requirements.txt)
 if command -v nvidia-smi >/dev/null && nvidia-smi -L >/dev/null 2>&1; then files+=(requirements-cuda.txt); fi
 for extra in "$@"; do
     case $extra in
-        dev | bench) files+=("requirements-$extra.txt") ;;
-        *) echo "setup.sh: '$extra': use no argument, dev or bench" >&2 && exit 2 ;;
+        dev | bench | torch | onnx) files+=("requirements-$extra.txt") ;;
+        *) echo "setup.sh: '$extra': use no argument, dev, bench, torch or onnx" >&2 && exit 2 ;;
     esac
 done
 

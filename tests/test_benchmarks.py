@@ -51,6 +51,7 @@ def test_the_peers_networks_are_ours(both):
         np.testing.assert_allclose(found, expected, atol=1e-5 * np.abs(expected).max())
 
 
+@pytest.mark.long
 def test_a_step_of_the_peer_gives_our_losses_and_our_weights(both):
     ours, theirs, x, y = both
     found = theirs.train_step(to_torch(x), to_torch(y))

@@ -184,9 +184,9 @@ def test_quiet_tensorflow_says_nothing():
 
 
 def test_what_was_held_back_comes_out_when_it_matters(capfd):
-    with cli._silent_stderr():
+    with cli.silent_stderr():
         os.write(2, b"chatter\n")
-    with pytest.raises(ImportError), cli._silent_stderr():
+    with pytest.raises(ImportError), cli.silent_stderr():
         os.write(2, b"the reason\n")
         raise ImportError
     os.write(2, b"after\n")

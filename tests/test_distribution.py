@@ -65,6 +65,7 @@ def assert_same(found: dict[str, np.ndarray], expected: dict[str, np.ndarray]) -
         np.testing.assert_allclose(found[name], value, rtol=0, atol=1e-9, err_msg=name)
 
 
+@pytest.mark.long
 def test_two_replicas_make_the_steps_of_one_device(float64, one, two):
     assert_same(replicas.train(two, 4, traced=False), replicas.train(one, 4, traced=False))
 
@@ -127,6 +128,7 @@ def test_tf_config_says_who_the_workers_are(tf_config, index, addresses):
     assert distribution.task(json.dumps(tf_config) if isinstance(tf_config, dict) else tf_config) == (index, addresses)
 
 
+@pytest.mark.long
 def test_a_run_can_change_the_number_of_its_replicas(call, records, tmp_path, monkeypatch):
     """Begun on two replicas, a batch of one picture for each, and finished on one."""
     monkeypatch.setattr(CycleGAN, "train_step", CycleGAN._train_step)  # not traced, which would take longer

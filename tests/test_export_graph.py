@@ -78,7 +78,7 @@ def test_any_size_is_padded_inside_and_cut_again(model, generator, height, width
 def test_encoded_pictures_of_several_sizes_come_back_as_png(model):
     pictures = [draw(2, 16, 24), draw(3, 33, 20)]
     encoded = [images.encode(p) for p in pictures]
-    out = tf.saved_model.load(str(model)).signatures["translate_encoded"](encoded_image=tf.constant(encoded))["encoded_output"].numpy()
+    out = tf.saved_model.load(str(model)).signatures["translate_encoded"](image_bytes=tf.constant(encoded))["output_bytes"].numpy()
     for picture, file in zip(pictures, out, strict=True):
         assert file.startswith(b"\x89PNG")
         assert np.array_equal(images.decode(file), translator.load(model)(picture[None])[0])
@@ -141,8 +141,8 @@ def test_models_that_compile_themselves_translate_the_same(call, trained_run, tm
         assert any(function.attr["_XlaMustCompile"].b for function in library(model)) == expected
     for height, width in ((32, 32), (21, 30)):
         assert_same(compiled(draw(7, height, width)[None])[0], plain(draw(7, height, width)[None])[0])
-    encoded = compiled.model.signatures["translate_encoded"](encoded_image=tf.constant([images.encode(draw(7, 32, 32))]))
-    assert_same(tf.io.decode_png(encoded["encoded_output"][0]).numpy(), plain(draw(7, 32, 32)[None])[0])
+    encoded = compiled.model.signatures["translate_encoded"](image_bytes=tf.constant([images.encode(draw(7, 32, 32))]))
+    assert_same(tf.io.decode_png(encoded["output_bytes"][0]).numpy(), plain(draw(7, 32, 32)[None])[0])
 
 
 def library(model: translator.Translator) -> list:

@@ -27,9 +27,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import cli
+import convert_torch
 import export_graph
+import formats
 import images
+import inference
 import reader
+import runtimes
 import sample_data
 import shards
 import train
@@ -53,11 +57,18 @@ VALID = {
     "export_graph": [
         "--checkpoint_dir [runs]/tiny --export_dir new",
         "--checkpoint_dir checkpoints/tiny/model.ckpt-4 --ema --XtoY_model ./link.pb",
+        "--checkpoint_dir checkpoints/tiny --format tflite --quantize int8 --pictures red",
+    ],
+    "convert_torch": [
+        "--weights G.pth --output new/red2blue.pb",
+        "--weights ./G.pth --output apple2orange.pb --source red --target blue --norm instance --precision bfloat16 --image_size 64",
     ],
     "inference": [
         "--model model.pb --input red/a.png --output new/out.png",
         "--model model.pb --input red --output new --image_size 16",
         "--model model.pb --input red --output 'blue fruit' --shard 1/2 --resume",
+        "--model model.pb --input 'red/*' --output new --cycle model.pb --gallery new.html --format webp --tile 64",
+        "--model model.pb --input red/a.png --output new/out.tif --cycle model.pb --side_by_side --keep_size --max_megapixels 1",
     ],
     "evaluate": [
         "--fake red --truth 'blue fruit' --input red --sheet new/sheet.png --json new/results.json",
@@ -218,6 +229,7 @@ def prepare(folder: Path, trained_run: Path, model_file: Path) -> None:
     write_records(folder / "blue.tfrecords", [draw(i, 8, 8) for i in range(2)])
     for i in range(2):
         write_records(folder / f"two-0000{i}-of-00002", [draw(i, 8, 8)])
+    (folder / "G.pth").write_text("weights")
     (folder / "cut.tfrecords").write_bytes((folder / "red.tfrecords").read_bytes()[:-9])
     weights = shutil.ignore_patterns("events*", "*.data-*")  # which the stubs do not need
     shutil.copytree(trained_run, folder / "checkpoints/tiny", ignore=weights)
@@ -267,6 +279,15 @@ def restore(before: Contents, after: Contents) -> None:
                 Path(name).write_bytes(content)
 
 
+def read_weights(file: Path) -> convert_torch.Modules:
+    """Stands in for PyTorch, which need not be installed."""
+    if file.read_bytes() != b"weights":
+        raise cli.InputError(f"{file}: damaged")
+    shapes = [(1, 3, 7, 7), (2, 1, 3, 3), (4, 2, 3, 3), (4, 2, 3, 3), (2, 1, 3, 3), (3, 1, 7, 7)]
+    filters = [1, 2, 4, 2, 1, 3]
+    return {(f"{i}",): {"weight": np.zeros(shape, np.float32), "bias": np.zeros(filters[i])} for i, shape in enumerate(shapes)}
+
+
 @pytest.fixture(scope="module")
 def place(tmp_path_factory, trained_run, model_file) -> Iterator[Contents]:
     """The folder is the current one, and what takes long is stubbed. Returns what is in it."""
@@ -285,7 +306,11 @@ def place(tmp_path_factory, trained_run, model_file) -> Iterator[Contents]:
         patch.setattr(export_graph, "restore_generators", lambda *_: ((None, None), 6))
         patch.setattr(export_graph, "signatures", lambda *_: {})
         patch.setattr(export_graph, "check", lambda *_: None)
+        beginnings = {"onnx": b"\x08\x08\x12", "tflite": b"    TFL3"}
+        patch.setattr(formats, "write", lambda generator, metadata, file, format, *_: file.write_bytes(beginnings[format]) and "checked")
         patch.setattr(tf.saved_model, "save", save)
+        patch.setattr(convert_torch, "read", read_weights)
+        patch.setattr(convert_torch, "build", lambda *_: None)
         patch.setattr(translator, "load", functools.cache(translator.load))
         patch.setattr(sample_data, "_workers", lambda: contextlib.nullcontext(SimpleNamespace(map=map)))
         patch.setattr(sample_data, "_picture", lambda job, seed, size: np.zeros((8, 8, 3), np.uint8))
@@ -365,18 +390,27 @@ def assert_output(command: str, args: Namespace, before: Contents) -> None:
                 kept = native_precision() if (name, value) == ("precision", "auto") else value
                 assert getattr(config, name, kept) == kept
     elif command == "export_graph":
-        for name in (args.XtoY_model, args.YtoX_model):
-            assert (args.export_dir / name if Path(name).name == name else Path(name)).joinpath("saved_model.pb").read_text() == "a model"
+        for name in (export_graph.named(name, args.format) for name in (args.XtoY_model, args.YtoX_model)):
+            output = args.export_dir / name if Path(name).name == name else Path(name)
+            assert runtimes.kind(output) == args.format
+            assert args.format != "saved_model" or output.joinpath("saved_model.pb").read_text() == "a model"
+    elif command == "convert_torch":
+        assert (args.output / "saved_model.pb").read_text() == "a model"
     elif command == "inference":
-        if args.input.is_dir():
-            sources = [file for file in images.find(args.input) if f"./{file}" in before]
-            first, step = args.shard or (0, 1)
-            outputs = [args.output / file.relative_to(args.input).with_suffix(f".{args.format}") for file in sources[first::step]]
-        else:
-            outputs = [args.output / f"{args.input.stem}.{args.format}" if args.output.is_dir() else args.output]
-        for output in outputs:
-            size = args.image_size or 32
-            assert min(images.read(output).shape[:2]) == size or args.resume and f"./{output}" in before
+        jobs = []
+        with contextlib.suppress(cli.InputError):  # there are outputs among the inputs now
+            _, jobs = inference.plan(Namespace(**{**vars(args), "overwrite": True, "resume": False}))
+        for job in jobs:
+            if (
+                args.output != "-"
+                and f"./{job.source}" in before
+                and not (args.resume and all(f"./{file}" in before for file in job.outputs))
+            ):
+                sizes = {images.read(file).shape[:2] for file in job.outputs}
+                height, width = images.read(job.source).shape[:2]
+                size = (args.image_size,) * 2 if args.image_size else images.with_short_side(height, width, 32)
+                strip = (2 + bool(args.cycle)) if args.side_by_side else 1
+                assert job.source in job.outputs or args.keep_size or sizes == {(size[0], strip * size[1])}
     elif command == "evaluate":
         if args.sheet:
             images.read(args.sheet)

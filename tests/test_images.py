@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from conftest import draw, snapshot
-from PIL import Image
+from PIL import Image, ImageCms
 
 import images
 from cli import InputError
@@ -29,6 +29,7 @@ OVER_WHITE = 255 + (SCENE - 255.0) * ALPHA[..., None] / 255
 KEY = FLAT_RGB[0, 0]
 KEYED = np.where((FLAT_RGB == KEY).all(-1, keepdims=True), 255, FLAT_RGB)  # with this colour transparent
 OTHER = Image.fromarray(draw(4, 40, 56))
+LAB = ImageCms.profileToProfile(RGB, ImageCms.createProfile("sRGB"), ImageCms.createProfile("LAB"), outputMode="LAB")
 
 
 def save(picture: Image.Image, format: str, **options) -> bytes:
@@ -58,6 +59,30 @@ def exif(orientation: int) -> Image.Exif:
     return tags
 
 
+def swapped_profile() -> bytes:
+    """An ICC profile by hand: sRGB's curve and primaries, but red is green, and green red."""
+    red, green, blue = (0.43607, 0.22249, 0.01392), (0.38515, 0.71687, 0.09708), (0.14307, 0.06061, 0.71410)
+    levels = np.arange(1024) / 1023
+    linear = np.where(levels <= 0.04045, levels / 12.92, ((levels + 0.055) / 1.055) ** 2.4)
+    curve = b"curv" + bytes(4) + struct.pack(">I1024H", 1024, *np.rint(65535 * linear).astype(int))
+
+    def xyz(*values: float) -> bytes:
+        return b"XYZ " + bytes(4) + struct.pack(">3i", *(round(65536 * value) for value in values))
+
+    name = b"desc" + bytes(4) + struct.pack(">I", 8) + b"Swapped\0" + bytes(78)
+    tags = {b"rXYZ": xyz(*green), b"gXYZ": xyz(*red), b"bXYZ": xyz(*blue), b"wtpt": xyz(0.9642, 1, 0.8249), b"desc": name}
+    tags |= {b"rTRC": curve, b"gTRC": curve, b"bTRC": curve, b"cprt": b"text" + bytes(4) + b"none\0\0\0\0"}
+    table, data = struct.pack(">I", len(tags)), b""
+    for kind, content in tags.items():
+        table += kind + struct.pack(">II", 128 + 4 + 12 * len(tags) + len(data), len(content))
+        data += content + bytes(-len(content) % 4)
+    header = bytes(8) + struct.pack(">I", 0x02100000) + b"mntrRGB XYZ " + struct.pack(">6H", 2020, 1, 1, 0, 0, 0) + b"acsp" + bytes(28)
+    header += struct.pack(">3i", 63190, 65536, 54061) + bytes(48)
+    return struct.pack(">I", 132 + len(table) - 4 + len(data)) + header[4:] + table + data
+
+
+SWAPPED_PROFILE, SWAPPED = swapped_profile(), SCENE[..., [1, 0, 2]]
+SRGB_PROFILE = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
 ROTATIONS = {  # what a camera stores, by its EXIF orientation: the scene as seen from its row 0 and column 0
     2: SCENE[:, ::-1],
     3: SCENE[::-1, ::-1],
@@ -75,6 +100,8 @@ PLAIN = {  # need no conversion
     "JPEG progressive": save(RGB, "JPEG", quality=95, progressive=True),
     "JPEG upright": save(RGB, "JPEG", quality=95, exif=exif(1)),
     "JPEG with damaged EXIF": save(RGB, "JPEG", quality=95, exif=exif(6)).replace(b"Exif\0\0MM", b"Exif\0\0XX"),
+    "JPEG with sRGB's profile": save(RGB, "JPEG", quality=95, icc_profile=SRGB_PROFILE),
+    "JPEG with a damaged profile": save(RGB, "JPEG", quality=95, icc_profile=SWAPPED_PROFILE[:200]),
     "PNG": save(RGB, "PNG"),
     "PNG upright": save(RGB, "PNG", exif=exif(1)),
 }
@@ -101,6 +128,13 @@ ODD = {  # name: file, what it shows, mean difference
     "PNG alpha": (save(RGBA, "PNG"), OVER_WHITE, 0.5),
     "PNG grey and alpha": (save(RGBA.convert("LA"), "PNG"), 255 + (GREY_RGB - 255.0) * ALPHA[..., None] / 255, 0.5),
     "PNG animated": (save(RGB, "PNG", save_all=True, append_images=[OTHER]), SCENE, 0),
+    "JPEG with a profile": (save(RGB, "JPEG", quality=95, icc_profile=SWAPPED_PROFILE), SWAPPED, LOSSY),
+    "PNG with a profile": (save(RGB, "PNG", icc_profile=SWAPPED_PROFILE), SWAPPED, 1),
+    "PNG alpha with a profile": (save(RGBA, "PNG", icc_profile=SWAPPED_PROFILE), OVER_WHITE[..., [1, 0, 2]], 1),
+    "PNG grey with a profile of colours": (save(GREY, "PNG", icc_profile=SWAPPED_PROFILE), GREY_RGB, 0),
+    "WebP with a profile": (save(RGB, "WEBP", lossless=True, icc_profile=SWAPPED_PROFILE), SWAPPED, 1),
+    "TIFF with a profile": (save(RGB, "TIFF", icc_profile=SWAPPED_PROFILE), SWAPPED, 1),
+    "TIFF LAB": (save(LAB, "TIFF"), SCENE, LOSSY),
     "BMP": (save(RGB, "BMP"), SCENE, 0),
     "BMP palette": (save(FLAT, "BMP"), FLAT_RGB, 0),
     "GIF": (save(FLAT, "GIF"), FLAT_RGB, 0),
@@ -179,12 +213,45 @@ def test_a_bomb_is_refused_by_its_header_with_its_size():
         images.is_plain(DAMAGED["bomb"])
 
 
-def test_the_limit_is_ours_and_not_pillows(monkeypatch):
-    monkeypatch.setattr(images, "MAX_PIXELS", 40 * 56)
-    assert images.decode(PLAIN["PNG"]).shape == SCENE.shape
-    monkeypatch.setattr(images, "MAX_PIXELS", 40 * 56 - 1)
-    with pytest.raises(images.PictureError):
-        images.decode(PLAIN["PNG"])
+def test_the_limit_is_ours_and_not_pillows():
+    assert images.decode(PLAIN["PNG"], 40 * 56).shape == SCENE.shape
+    for look in (images.decode, images.decode_with_alpha, images.size):
+        with pytest.raises(images.PictureError, match="56×40 is more than"):
+            look(PLAIN["PNG"], 40 * 56 - 1)
+
+
+@pytest.mark.parametrize("name", ["PNG alpha", "WebP alpha", "TIFF alpha", "PNG 16 bit and alpha"])
+def test_colours_and_alpha_come_apart(name):
+    colours, alpha = images.decode_with_alpha(ODD[name][0])
+    assert np.array_equal(alpha, ALPHA)
+    assert np.array_equal(colours, np.where(ALPHA[..., None] == 0, 255, SCENE))
+
+
+@pytest.mark.parametrize("name", ["PNG", "JPEG CMYK", "GIF"])
+def test_without_transparency_there_is_no_alpha(name):
+    data = {**PLAIN, "JPEG CMYK": ODD["JPEG CMYK"][0], "GIF": ODD["GIF"][0]}[name]
+    colours, alpha = images.decode_with_alpha(data)
+    assert alpha is None and np.array_equal(colours, images.decode(data))
+
+
+@pytest.mark.parametrize("suffix", images.FORMATS)
+@pytest.mark.parametrize("alpha", [None, ALPHA], ids=["opaque", "alpha"])
+def test_every_format_is_written_and_read_again(suffix, alpha):
+    data = images.encode(SCENE, suffix, alpha)
+    assert Image.open(io.BytesIO(data)).format == images.FORMATS[suffix]
+    lossy = images.FORMATS[suffix] in ("JPEG", "WEBP")
+    colours, kept = images.decode_with_alpha(data)
+    if images.FORMATS[suffix] == "JPEG":  # which has no alpha
+        assert kept is None and difference(colours, SCENE if alpha is None else OVER_WHITE) <= LOSSY
+    else:
+        assert np.array_equal(kept, alpha) if alpha is not None else kept is None
+        seen = np.full(SCENE.shape[:2], True) if alpha is None else alpha > 0
+        assert difference(colours[seen], SCENE[seen]) <= LOSSY * lossy
+
+
+def test_what_a_format_cannot_hold_is_refused_in_words():
+    with pytest.raises(images.PictureError, match="17000×1 cannot be written as WEBP .*use png"):
+        images.encode(np.zeros((1, 17_000, 3), np.uint8), ".webp")
 
 
 # --- files

@@ -84,6 +84,7 @@ def test_a_step_in_bfloat16_is_the_float32_step_to_rounding(plain):
     assert all(not np.array_equal(a, b) for a, b in zip(before, lean.G.get_weights(), strict=True))
 
 
+@pytest.mark.long
 def test_float16_scales_its_losses_and_skips_steps_that_overflow(plain):
     half = model(precision="float16")
     scale, weights = half.generator_optimizer.dynamic_scale, half._generator_variables

@@ -79,8 +79,15 @@ def test_setup_takes_what_is_installed_as_it_is(project, tmp_path):
     assert calls() == ""
     assert "-rrequirements-dev.txt" in calls("dev")
     assert calls("dev") == calls() == ""
+    assert "-rrequirements-torch.txt" in calls("dev", "torch")
     (project / "requirements.txt").write_text("changed")
     assert "-rrequirements.txt" in calls("dev")
+
+
+def test_a_package_that_two_files_name_has_one_version():
+    lines = [line.split("#")[0].strip() for file in PROJECT.glob("requirements*.txt") for line in file.read_text().splitlines()]
+    pins = dict(line.split("==") for line in lines if "==" in line)
+    assert {line for line in lines if "==" in line} == {f"{name}=={version}" for name, version in pins.items()}
 
 
 def test_setup_names_the_pythons_that_it_wants(project, tmp_path):

@@ -95,6 +95,7 @@ def test_tensorboard_gets_the_chapters_tags_when_they_are_due(trained_run):
 # --- stops, and going on
 
 
+@pytest.mark.long
 def test_a_stopped_run_continues_as_if_it_had_not_been_stopped(call, trained_run, records, tmp_path, stop_at):
     stop_at(2, signal.SIGTERM)
     assert call(train.main, *records, *TINY_RUN, "--checkpoints_dir", tmp_path, "--run_name", "cut").status == cli.TERMINATED

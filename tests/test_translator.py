@@ -84,7 +84,7 @@ def save_foreign(file: Path, model_file: Path) -> None:
     "make, words",
     [
         (lambda file, model_file: None, "no such model; make it with export_graph.py"),
-        (lambda file, model_file: file.write_bytes(b"a frozen graph"), "a file; a SavedModel is a folder"),
+        (lambda file, model_file: file.write_bytes(b"a frozen graph"), "no model; make one with export_graph.py"),
         (lambda file, model_file: file.mkdir(), "a folder without saved_model.pb"),
         (damage, "damaged model"),
         (save_foreign, "not one of export_graph.py \\(its signatures: serving_default\\)"),

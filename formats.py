@@ -200,7 +200,7 @@ def write(generator: keras.Model, metadata: dict, file: AnyPath, format: str, qu
     Raises `cli.Stopped` if that is too far.
     """
     file.write_bytes(onnx_model(generator, metadata) if format == "onnx" else tflite_model(generator, metadata, quantize))
-    largest, mean, contrast = differences(runtimes.load(file), generator, pictures)
+    largest, mean, contrast = differences(runtimes.load(file, file.read_bytes()), generator, pictures)
     found = f"differs from the checkpoint by {largest:.1g} at most and {mean:.1g} on average, of a range of 2"
     most, average = LIMITS[quantize]
     # A model without its weights differs as much as pictures vary, which need not be much.

@@ -1,7 +1,5 @@
 """The frozen graphs of the TensorFlow 1 project that the chapter is built on: a GraphDef with input_image and output_image."""
 
-from typing import Any
-
 import numpy as np
 import tensorflow as tf
 
@@ -15,7 +13,9 @@ from utils import convert2float
 class FrozenGraph(Translator):
     """A model that takes pictures of one size only, one at a time: float (N, N, 3) in [-1, 1] → a JPEG file."""
 
-    def __call__(self, pictures: np.ndarray, statistics: Any = None) -> np.ndarray:
+    knows_statistics = False
+
+    def __call__(self, pictures: np.ndarray, statistics: None = None) -> np.ndarray:
         """uint8 (B, N, N, 3) → uint8 (B, N, N, 3)."""
         return np.stack([self._translate(picture) for picture in pictures])
 
@@ -23,14 +23,6 @@ class FrozenGraph(Translator):
         shape = self.model.inputs[0].shape
         (encoded,) = tf.nest.flatten(self.model(tf.reshape(convert2float(picture), shape if shape.rank == 4 else picture.shape)))
         return images.decode(encoded.numpy())
-
-    @property
-    def knows_statistics(self) -> bool:
-        return False
-
-    @property
-    def fixed_size(self) -> int:
-        return self.image_size
 
 
 def load(file: AnyPath, data: bytes) -> FrozenGraph:
@@ -52,22 +44,16 @@ def load(file: AnyPath, data: bytes) -> FrozenGraph:
     except Exception as e:  # a damaged graph can raise nearly anything
         raise InputError(f"{file}: damaged model ({type(e).__name__}); fetch it again") from None
     (picture,), (output,) = model.inputs, model.outputs
-    shape = picture.shape.as_list()[-3:] if picture.shape.rank in (3, 4) else []
-    if (
-        picture.dtype != tf.float32
-        or output.dtype != tf.string
-        or len(shape) != 3
-        or shape[0] is None
-        or shape[0] != shape[1]
-        or shape[2] != 3
-    ):
+    shape = picture.shape.as_list()[-3:] if picture.shape.rank in (3, 4) else [None]
+    side = shape[0]
+    if (picture.dtype, output.dtype) != (tf.float32, tf.string) or side is None or shape != [side, side, 3]:
         raise InputError(f"{file}: a frozen graph whose input_image is {picture.dtype.name} {picture.shape}, not float32 (N, N, 3)")
     source, _, target = file.stem.partition("2")
     metadata = {
-        "image_size": shape[0],
+        "image_size": side,
         "generator": "resnet",
         "format_version": 0,
         "source": source or "input",
         "target": target or "output",
     }
-    return FrozenGraph(file, metadata, model)
+    return FrozenGraph(file, metadata, model, side)

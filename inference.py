@@ -250,15 +250,15 @@ class Translation:
         self.progress.close()
 
     def read(self, job: Job) -> Picture | bytes | images.PictureError:
-        """A picture that is ready, or its file if it is a large one, or why it cannot be read."""
+        """A picture that is ready, or what its file holds if it is a large one, or why it cannot be read."""
         try:
             data = sys.stdin.buffer.read() if job.source is PIPE else job.source.read_bytes()
             width, height = images.size(data, self.max_pixels)
             return self.prepare(data) if width * height < LARGE else data
         except images.PictureError as e:
-            return images.PictureError(f"{job.source}: {e}")
+            return e
         except OSError as e:
-            return images.PictureError(f"{job.source}: {e.strerror or e}")
+            return images.PictureError(e.strerror or str(e))
 
     def prepare(self, data: bytes) -> Picture:
         """Decodes a file and brings it to the size at which it is translated. Raises `PictureError`."""
@@ -282,9 +282,9 @@ class Translation:
                 try:
                     picture = self.prepare(picture)
                 except images.PictureError as e:
-                    picture = images.PictureError(f"{job.source}: {e}")
+                    picture = e
             if isinstance(picture, images.PictureError):
-                self.left_out.append(str(picture))
+                self.left_out.append(f"{job.source}: {picture}")
                 self.done += 1
                 continue
             height, width, _ = shape = picture.pixels.shape

@@ -126,9 +126,8 @@ def kind_of(data: bytes) -> str | None:
     return "onnx" if data[:1] == b"\x08" and data[2:3] == b"\x12" else None
 
 
-def load(file: AnyPath) -> OnnxModel | TFLiteModel | None:
-    """Loads a model of these runtimes; returns None for any other file. Raises `InputError` if it is damaged, or not export_graph.py's."""
-    data = file.read_bytes()
+def load(file: AnyPath, data: bytes) -> OnnxModel | TFLiteModel | None:
+    """Loads what `file` holds; returns None if it is no model of these runtimes. Raises `InputError` if it is a damaged or foreign one."""
     found = kind_of(data)
     if found is None:
         return None

@@ -32,16 +32,22 @@ class RemotePath(PurePosixPath):
     def parents(self) -> tuple["RemotePath", ...]:
         return tuple(super().parents)[:-2]  # without scheme: and the current folder
 
+    def _is_folder(self) -> bool | None:
+        """None if there is nothing. One question to the storage; `gfile.isdir` would take an error for a no."""
+        try:
+            with _os_errors(self) as gfile:
+                return gfile.stat(str(self)).is_directory
+        except FileNotFoundError:
+            return None
+
     def exists(self) -> bool:
-        with _os_errors(self) as gfile:
-            return gfile.exists(str(self))
+        return self._is_folder() is not None
 
     def is_dir(self) -> bool:
-        with _os_errors(self) as gfile:
-            return self.exists() and gfile.isdir(str(self))
+        return self._is_folder() is True
 
     def is_file(self) -> bool:
-        return self.exists() and not self.is_dir()
+        return self._is_folder() is False
 
     def is_symlink(self) -> bool:
         return False

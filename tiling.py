@@ -82,8 +82,9 @@ def sample(picture: np.ndarray, tile: int) -> np.ndarray:
     """Squares from all over a picture, uint8 (B, side, side, 3), together no more than a tile, or the least of those."""
     height, width = picture.shape[:2]
     tile = max(tile, LEAST)
-    side = min(min(tile // 4, 256), height, width) // STEP * STEP
-    count = tile**2 // side**2
+    side = min(tile // 4, 256, height, width)
+    side = side // STEP * STEP or side
+    count = tile**2 // max(side, 8) ** 2  # networks have 8 pixels at least
     across = max(1, min(round((count * width / height) ** 0.5), count, -(-width // side)))
     down = max(1, min(count // across, -(-height // side)))
     corners = [(y, x) for y in _spread(down, height, side) for x in _spread(across, width, side)]

@@ -19,6 +19,7 @@ class Translator:
     file: AnyPath
     metadata: dict[str, Any]
     model: Any = field(repr=False)  # a signature alone would not keep it alive
+    fixed_size: int | None = None  # the only side that the model can translate, if there is but one
 
     def __call__(self, pictures: np.ndarray, statistics: tf.Tensor | None = None) -> np.ndarray:
         """uint8 (B, H, W, 3) → uint8 (B, H, W, 3), any height and width. `statistics`: the pictures are parts of one that has these."""
@@ -47,11 +48,6 @@ class Translator:
         return "statistics" in self.model.signatures
 
     @property
-    def fixed_size(self) -> int | None:
-        """The only side that the model can translate, if there is but one."""
-        return None
-
-    @property
     def sees_whole_pictures(self) -> bool:
         """Tells whether what the model makes of a part depends on all of the picture: it does under instance normalisation."""
         return self.metadata.get("norm", "instance") == "instance"
@@ -60,10 +56,10 @@ class Translator:
 class RuntimeTranslator(Translator):
     """One whose `model` another runtime runs. It gives no statistics: of a picture in tiles each is normalised by itself."""
 
+    knows_statistics = False
+
     def __call__(self, pictures: np.ndarray, statistics: None = None) -> np.ndarray:
         return self.model(pictures)
-
-    knows_statistics = False
 
 
 def load(file: str | AnyPath) -> Translator:
@@ -77,11 +73,12 @@ def load(file: str | AnyPath) -> Translator:
     if not file.is_dir():
         if file.name == "saved_model.pb":
             raise InputError(f"{file}: is part of a SavedModel; name its folder, {file.parent}")
-        if model := runtimes.load(file):
+        data = file.read_bytes()
+        if model := runtimes.load(file, data):
             return RuntimeTranslator(file, model.metadata, model)
         import frozen_graph
 
-        return frozen_graph.load(file, file.read_bytes())
+        return frozen_graph.load(file, data)
     if not (file / "saved_model.pb").is_file():
         raise InputError(f"{file}: no model (a folder without saved_model.pb); make one with export_graph.py")
     try:

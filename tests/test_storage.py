@@ -135,7 +135,7 @@ def test_storage_that_cannot_be_reached_is_named(monkeypatch):
     with pytest.raises(cli.InputError, match="s3://bucket/file: TensorFlow knows .*gs://.*install tensorflow-io"):
         RemotePath("s3://bucket/file").read_bytes()
     for error, number in ((tf.errors.PermissionDeniedError, errno.EACCES), (tf.errors.UnavailableError, errno.EIO)):
-        monkeypatch.setattr(tf.io.gfile, "exists", raiser(error(None, None, "no answer\nfrom there")))
+        monkeypatch.setattr(tf.io.gfile, "stat", raiser(error(None, None, "no answer\nfrom there")))
         with pytest.raises(OSError) as found:
             RemotePath("gs://bucket/file").exists()
         assert found.value.errno == number and found.value.filename == "gs://bucket/file"

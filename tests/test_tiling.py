@@ -31,6 +31,12 @@ def test_the_weights_add_up_to_one_everywhere(length):
     np.testing.assert_allclose(total, 1, atol=1e-6)
 
 
+@pytest.mark.parametrize("height, width", [(1, 300_000), (300_000, 3), (7, 60_000)])
+def test_the_thinnest_pictures_have_a_sample_too(height, width):
+    count, side, across, _ = tiling.sample(np.zeros((height, width, 3), np.uint8), 64).shape
+    assert side == across and 0 < side <= min(height, width) and count * 8**2 <= tiling.LEAST**2
+
+
 class Stand_In:
     """Adds what it knows of the whole picture, and remembers what it was given."""
 

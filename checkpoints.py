@@ -17,11 +17,11 @@ NAME = "model.ckpt"  # a checkpoint is model.ckpt-STEP.index and model.ckpt-STEP
 class Checkpoints:
     """The checkpoints of `model` in the folder `run`, whose lock the caller holds. One whose index stands is complete: it is renamed last.
 
-    That of every `keep_every` steps is a milestone, which stays.
+    That of every `keep_every` steps is a milestone, which stays; that of the step `best` stays until another is.
     """
 
-    def __init__(self, run: AnyPath, model: tf.Module, keep_every: int | None = None):
-        self.run, self.keep_every = run, keep_every
+    def __init__(self, run: AnyPath, model: tf.Module, keep_every: int | None = None, best: int | None = None):
+        self.run, self.keep_every, self.best = run, keep_every, best
         self.checkpoint = tf.train.Checkpoint(model=model)
 
     def steps(self) -> list[int]:
@@ -56,10 +56,22 @@ class Checkpoints:
 
         after = sorted({*before, step})
         # Those that had fallen out before are milestones, maybe of another keep_every, and none of ours to remove.
-        old = [s for s in before[-KEEP:] if s not in after[-KEEP:] and not self.is_milestone(s)]
-        self._write_state([s for s in after if s not in old])
-        for s in old:
-            for file in sorted(self._files(s), reverse=True):  # the index first: without its data it would promise too much
+        self._remove([s for s in before[-KEEP:] if s not in after[-KEEP:] and not self._stays(s)], after)
+
+    def keep_as_best(self, step: int) -> None:
+        """From now on this one stays, and not the one that was the best before."""
+        before, self.best = self.best, step
+        steps = self.steps()
+        if before in steps[:-KEEP] and not self._stays(before):
+            self._remove([before], steps)
+
+    def _stays(self, step: int) -> bool:
+        return self.is_milestone(step) or step == self.best
+
+    def _remove(self, old: list[int], steps: list[int]) -> None:
+        self._write_state([step for step in steps if step not in old])
+        for step in old:
+            for file in sorted(self._files(step), reverse=True):  # the index first: without its data it would promise too much
                 file.unlink()
 
     def restore(self, mend: bool = True) -> tuple[int, list[int]]:

@@ -11,6 +11,7 @@ from cli import InputError, Parser, number
 from storage import AnyPath
 
 FORMAT_VERSION = 1
+RECIPES = {"chapter": {"real_label": 0.9, "lambda_identity": 0.0, "upsample": "transpose"}}
 PRECISIONS = ("float32", "bfloat16", "float16", "auto")
 
 
@@ -72,6 +73,15 @@ class Config:
     image_every: int = _setting(500, number(int, 1), "steps between pictures and histograms, or 5 min if that is sooner")
     save_every: int = _setting(1000, number(int, 1), "steps between checkpoints, or 5 min if that is sooner; the newest five are kept")
     keep_every: int | None = _setting(None, number(int, 1), "keep the checkpoint of every so many steps for good, beside the newest five")
+    eval_every: int | None = _setting(None, number(int, 1), "steps between measurements on test pictures; the best checkpoint is kept")
+    X_test: str | None = _setting(None, str, "folder of test pictures of X, for --eval_every", metavar="DIR")
+    Y_test: str | None = _setting(None, str, "folder of test pictures of Y, for --eval_every", metavar="DIR")
+    features: str | None = _setting(
+        None,
+        str,
+        "what tells how good the pictures are, for --eval_every: a SavedModel as for evaluate.py, or none [Keras' InceptionV3]",
+        metavar="MODEL",
+    )
     shard_data: bool = _setting(
         False, bool, "several workers: each reads shards of its own, every n-th of FILE@N; for data that no machine has whole", True
     )
@@ -88,6 +98,9 @@ class Config:
             raise InputError(f"--load_size {self.load_size}: smaller than --image_size {self.image_size}")
         if self.n_epochs + self.n_epochs_decay == 0:
             raise InputError("--n_epochs 0 --n_epochs_decay 0: there is nothing to train")
+        missing = [flag for flag, value in (("--X_test", self.X_test), ("--Y_test", self.Y_test)) if value is None]
+        if self.eval_every is not None and missing:
+            raise InputError(f"--eval_every {self.eval_every}: needs test pictures; give {' and '.join(missing)}")
 
     def changed(self, settings: dict[str, Any]) -> tuple["Config", list[str]]:
         """Returns the settings of a continued run, and a list of those that contradict the run and were not changed."""
@@ -131,10 +144,12 @@ class Config:
 def _valid(field: dataclasses.Field, value: Any) -> bool:
     """Tells whether a setting's flag could have given `value`."""
     type = field.metadata["type"]
+    if value is None:
+        return field.default is None
     if type in (bool, str):
         return isinstance(value, type) and value in field.metadata.get("choices", [value])
     try:
-        return value is None and field.default is None or type(json.dumps(value)) == value
+        return type(json.dumps(value)) == value
     except (ValueError, argparse.ArgumentTypeError):
         return False
 
@@ -149,8 +164,9 @@ def add_arguments(parser: Parser) -> None:
             parser.add_argument(f"--{field.name}", action=BooleanFlag, default=argparse.SUPPRESS, **argument)
         else:
             type = field.metadata["type"]
-            metavar = None if "choices" in argument else "FILE" if type is str else "N" if type.__name__ == "int" else "VALUE"
-            parser.add_argument(f"--{field.name}", type=type, metavar=metavar, default=argparse.SUPPRESS, **argument)
+            if "choices" not in argument:
+                argument.setdefault("metavar", "FILE" if type is str else "N" if type.__name__ == "int" else "VALUE")
+            parser.add_argument(f"--{field.name}", type=type, default=argparse.SUPPRESS, **argument)
 
 
 class BooleanFlag(argparse.Action):

@@ -13,6 +13,7 @@ from pathlib import PurePath
 from typing import Any
 
 import cli
+import run_folder
 import runtimes
 import shards
 import storage
@@ -40,6 +41,9 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     )
     parser.add_argument(
         "--image_size", metavar="N", type=cli.number(int, 8, multiple=4), help="size that inference.py brings pictures to [as trained]"
+    )
+    parser.add_argument(
+        "--best", action="store_true", help="export the checkpoint that was best on test pictures (the run was trained with --eval_every)"
     )
     parser.add_argument("--ema", action="store_true", help="export the moving average of the weights (the run was trained with --ema)")
     parser.add_argument(
@@ -81,7 +85,7 @@ def main(argv: list[str] | None = None) -> int:
     if args.format != "saved_model":
         precision = "float32"  # whatever the run was trained in, its weights are
     config = dataclasses.replace(config, precision=precision)
-    checkpoint = find_checkpoint(args.checkpoint_dir)
+    checkpoint = find_best(args.checkpoint_dir) if args.best else find_checkpoint(args.checkpoint_dir)
     generators, step = restore_generators(checkpoint, config, args.ema)
     domains = shards.domain(config.X), shards.domain(config.Y)
     metadata = {
@@ -163,6 +167,17 @@ def find_checkpoint(path: AnyPath) -> str:
             raise InputError(f"--checkpoint_dir {path}: no checkpoint in this run yet")
         return state.model_checkpoint_path
     return str(path).removesuffix(".index")
+
+
+def find_best(run: AnyPath) -> str:
+    """Returns the checkpoint of a run folder that was the best on test pictures. Raises `InputError` if there is none."""
+    if not run.is_dir():
+        raise InputError(f"--best --checkpoint_dir {run}: is a checkpoint; name its run folder, or leave out --best")
+    best = run_folder.evaluation(run).get("best")
+    checkpoint = run / f"model.ckpt-{best['step']}" if best else None
+    if checkpoint is None or not index_of(checkpoint).is_file():
+        raise InputError(f"--best: {run} has not been measured; train it with --eval_every, or leave out --best")
+    return str(checkpoint)
 
 
 def restore_generators(checkpoint: str, config: Config, ema: bool) -> tuple[tuple, int]:

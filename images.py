@@ -216,6 +216,13 @@ def resize_short_side(picture: np.ndarray, size: int) -> np.ndarray:
     return resize(picture, *with_short_side(*picture.shape[:2], size))
 
 
+def centre_square(picture: np.ndarray, size: int) -> np.ndarray:
+    """Resizes uint8 (H, W, 3) so that its shorter side is `size` pixels, and cuts the square from its middle."""
+    picture = resize_short_side(picture, size)
+    top, left = ((side - size) // 2 for side in picture.shape[:2])
+    return picture[top : top + size, left : left + size]
+
+
 def contact_sheet(rows: Sequence[tuple[str, Sequence[np.ndarray]]], side: int = 160, gap: int = 4) -> np.ndarray:
     """Lays pictures, uint8 (H, W, 3), out in labelled rows of squares of `side` pixels; returns uint8 (H', W', 3)."""
     font = ImageFont.load_default(13)

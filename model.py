@@ -8,6 +8,7 @@ import math
 from collections.abc import Callable
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 from config import Config
@@ -16,7 +17,7 @@ from distribution import mean, replicas, state, update
 from generator import Generator
 from health import GeneratorHealth, RunningMean
 from ops import number_type
-from utils import ImagePool
+from utils import ImagePool, convert2float, convert2int
 
 Losses = dict[str, tf.Tensor]
 
@@ -213,6 +214,10 @@ class CycleGAN(tf.Module):
             return "the networks' weights", int(self.step.numpy())
         return None
 
+    def translators(self) -> list[Callable[[np.ndarray], np.ndarray]]:
+        """G and F, or their moving averages if there are any, as functions of one picture, uint8 (H, W, 3), as they would be exported."""
+        return [translator(generator) for generator in ((self.G_ema, self.F_ema) if self.config.ema else (self.G, self.F))]
+
     def _update_average(self, average: Generator, generator: Generator) -> None:
         # The first steps count less than the decay would have it, or the average would hang on to its random start.
         step = tf.cast(self.step, keras.config.floatx())
@@ -242,6 +247,14 @@ def build_generator(config: Config, name: str) -> Generator:
     """The generator that a run's settings describe, with fresh weights."""
     with number_type(config.precision):
         return Generator(config.ngf, config.n_res_blocks, config.norm, config.upsample, name=name)
+
+
+def translator(generator: Generator) -> Callable[[np.ndarray], np.ndarray]:
+    @tf.function(reduce_retracing=True, autograph=False)
+    def translate(picture):
+        return convert2int(generator(convert2float(picture)[tf.newaxis], training=False)[0])
+
+    return lambda picture: translate(tf.constant(picture)).numpy()
 
 
 def l1(a: tf.Tensor, b: tf.Tensor) -> tf.Tensor:

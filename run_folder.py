@@ -18,7 +18,7 @@ from cli import InputError
 from config import Config
 from storage import AnyPath
 
-LOCK, DATA, HISTORY = ".lock", "data.json", "history.jsonl"
+LOCK, DATA, HISTORY, EVALUATION = ".lock", "data.json", "history.jsonl", "evaluation.json"
 
 
 def check_run_name(name: str, checkpoints_dir: AnyPath) -> None:
@@ -120,6 +120,21 @@ def _is_rest(shard, fingerprint: dict) -> bool:
 
 def _describe(fingerprint: dict) -> str:
     return f"{fingerprint['records']} records, {fingerprint['bytes']} bytes, headers {fingerprint['headers']}"
+
+
+def evaluation(run: AnyPath) -> dict[str, dict]:
+    """What was measured on test pictures: "last" and "best", each with its step; of what there was none yet, or cannot be read, nothing."""
+    try:
+        found = json.loads((run / EVALUATION).read_text())
+        return {kind: numbers for kind, numbers in found.items() if isinstance(numbers["step"], int)}
+    except (OSError, ValueError, TypeError, KeyError, AttributeError):
+        return {}
+
+
+def note_evaluation(run: AnyPath, last: dict[str, Any], best: dict[str, Any] | None) -> None:
+    """Writes what `evaluation` reads."""
+    with storage.whole(run / EVALUATION) as file:
+        file.write_text(json.dumps({"last": last} | ({"best": best} if best else {}), indent=2) + "\n")
 
 
 def record(run: AnyPath, event: str, step: int, **details: Any) -> None:

@@ -4,6 +4,7 @@ import os
 import socket
 import time
 
+import numpy as np
 import tensorflow as tf
 
 from storage import AnyPath
@@ -31,6 +32,12 @@ class Summaries:
                     tf.summary.histogram(name, value)
                 else:
                     tf.summary.image(name, convert2int(value))
+        self.writer.flush()
+
+    def sheet(self, name: str, sheet: np.ndarray, step: int) -> None:
+        """A picture, uint8 (H, W, 3)."""
+        with self.writer.as_default(step):
+            tf.summary.image(name, sheet[np.newaxis])
         self.writer.flush()
 
     def text(self, name: str, text: str, step: int) -> None:

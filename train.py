@@ -18,7 +18,7 @@ import run_folder
 import shards
 import storage
 from cli import InputError, Stopped
-from config import Config, add_arguments
+from config import RECIPES, Config, add_arguments
 from storage import AnyPath
 
 LOG_SECONDS, IMAGE_SECONDS, SAVE_SECONDS = 30, 300, 300  # on a slow machine nobody should wait for step 100 to see anything
@@ -29,6 +29,9 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--load_model", metavar="RUN", help="continue this run: a name in --checkpoints_dir or a path; its settings hold")
     parser.add_argument("--checkpoints_dir", metavar="DIR", type=storage.path, default="checkpoints", help="where run folders are made")
     parser.add_argument("--run_name", metavar="NAME", help="name of the run folder [the time, YYYYmmdd-HHMM]")
+    parser.add_argument(
+        "--recipe", choices=RECIPES, help="settings that belong together, which flags beside it override; chapter: the book chapter's own"
+    )
     parser.add_argument(
         "--strategy",
         choices=("auto", "one", "mirrored", "multiworker"),
@@ -42,7 +45,8 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
 def main(argv: list[str] | None = None) -> int:
     args = parse(argv)
     share_threads()  # first: to find a run on remote storage takes TensorFlow
-    settings = {k: v for k, v in vars(args).items() if k not in ("load_model", "checkpoints_dir", "run_name", "strategy")}
+    settings = {k: v for k, v in vars(args).items() if k not in ("load_model", "checkpoints_dir", "run_name", "strategy", "recipe")}
+    settings = RECIPES.get(args.recipe, {}) | settings
     if args.load_model is None:
         Config(**settings)  # before TensorFlow is loaded, which takes a while
         run = None
@@ -78,13 +82,14 @@ def start(workers, checkpoints_dir: AnyPath, name: str | None, config: Config) -
             if name is not None and workers.is_chief:
                 run_folder.check_run_name(name, checkpoints_dir)
             X, Y = open_data(workers, config)
+            tests = open_tests(workers, config)
         model = build_model(workers, config, X, Y)
         run, data = None, fingerprints(workers, X, Y)
         with workers.all_or_none():
             if workers.is_chief:
                 run = run_folder.new_run(checkpoints_dir, name, config, data)
                 until_the_end.enter_context(run_folder.locked(run))
-        return trainer(workers)(workers, model, X, Y, run).go()
+        return trainer(workers)(workers, model, X, Y, run, tests).go()
 
 
 def resume(workers, run: AnyPath, settings: dict) -> int:
@@ -99,8 +104,9 @@ def resume(workers, run: AnyPath, settings: dict) -> int:
             wrong += run_folder.data_contradictions(run, X, Y)
             if wrong:
                 raise InputError(f"{', '.join(wrong)}: cannot change when a run continues; leave out, or start a new run")
+            tests = open_tests(workers, config)
         model = build_model(workers, config, X, Y)
-        return trainer(workers)(workers, model, X, Y, run).go(changed=before.differences(config))
+        return trainer(workers)(workers, model, X, Y, run, tests).go(changed=before.differences(config))
 
 
 def open_data(workers, config: Config) -> tuple:
@@ -124,6 +130,20 @@ def open_data(workers, config: Config) -> tuple:
         Reader(file, *sizes, name, config.seed, skip_bad_records=config.skip_bad_records, **part)
         for name, file in (("X", config.X), ("Y", config.Y))
     )
+
+
+def open_tests(workers, config: Config):
+    """Returns the test pictures that the chief measures on, if it is to. Raises `InputError` for what cannot be read."""
+    if config.eval_every is None or not workers.is_chief:
+        return None
+    import features
+    from evaluation import TestPictures
+
+    if config.features == "none":
+        network = None
+    else:
+        network = features.load(storage.path(config.features)) if config.features else features.inception()
+    return TestPictures(storage.path(config.X_test), storage.path(config.Y_test), config.image_size, network)
 
 
 def fingerprints(workers, *readers) -> dict[str, dict]:
@@ -159,11 +179,12 @@ def trainer(workers) -> type["Training"]:
 class Training:
     """A run under way: the loop, and what it leaves in the run's folder, whose lock the caller holds."""
 
-    def __init__(self, workers, model, X, Y, run: AnyPath):
-        self.workers, self.model, self.X, self.Y, self.run = workers, model, X, Y, run
+    def __init__(self, workers, model, X, Y, run: AnyPath, tests=None):
+        self.workers, self.model, self.X, self.Y, self.run, self.tests = workers, model, X, Y, run, tests
         self.config, self.total = model.config, model.learning_rate.total_steps
         self.losses: dict = {}
         self.told: set[str] = set()
+        self.translators: list = []
         self.progress = cli.Progress(self.total, "steps")
         self.go_on = f"python train.py --load_model{'=' if str(run).startswith('-') else ' '}{shlex.quote(str(run))}"
         for chief in (True, False):  # the chief first: it mends what a crash has left
@@ -175,7 +196,8 @@ class Training:
     def restore(self) -> None:
         from checkpoints import Checkpoints
 
-        self.checkpoints = Checkpoints(self.run, self.model, self.config.keep_every)
+        best = run_folder.evaluation(self.run).get("best", {}).get("step")
+        self.checkpoints = Checkpoints(self.run, self.model, self.config.keep_every, best)
         self.step, damaged = self.checkpoints.restore()
         self.saved = self.checkpoints.newest
         for step in damaged:
@@ -225,6 +247,8 @@ class Training:
         from reader import BadRecord, feed_pairs
 
         batches = feed_pairs(self.X, self.Y, self.step)
+        if self.step:
+            self.evaluate()  # if a stop has kept that from being done
         while self.step < self.total:
             trouble = None
             try:
@@ -252,6 +276,7 @@ class Training:
             self.summaries.pictures(self.model.sample(x[:rows], y[:rows]), self.step)
         if self.save_gate.due(self.step) or self.checkpoints.is_milestone(self.step):
             self.save()
+        self.evaluate()
         self.progress.update(self.step, self.describe)
 
     def log(self) -> None:
@@ -284,6 +309,40 @@ class Training:
         with self.stop.held_back():
             self.checkpoints.save(self.step)
         self.saved = self.step
+
+    def evaluate(self) -> None:
+        """Measures on the test pictures if that is due and not done yet, and keeps the checkpoint if it is the best so far.
+
+        A signal ends it; the run then goes on with it.
+        """
+        if self.tests is None or self.step % self.config.eval_every and self.step != self.total:
+            return
+        done = run_folder.evaluation(self.run)
+        if done.get("last", {}).get("step") == self.step:
+            return
+        self.translators = self.translators or self.model.translators()
+        try:
+            numbers, sheet = self.tests.measure(*self.translators, before_each=self.stop.check)
+        except StopSignals.Received:
+            return
+        except InputError as e:  # no reason to stop training
+            return self.tell("test pictures", f"{e}; not measured")
+        self.summaries.scalars({f"test/{name}": value for name, value in numbers.items()}, self.step)
+        self.summaries.sheet("test", sheet, self.step)
+        words = [f"cycle error {100 * numbers['G_cycle_error']:.1f} and {100 * numbers['F_cycle_error']:.1f} %"]
+        best, now = done.get("best"), {"step": self.step, **numbers}
+        if self.tests.features:
+            words = [
+                f"{G} KID×1000 {1000 * numbers[f'{G}_kid']:.1f} ± {1000 * numbers[f'{G}_kid_standard_error']:.1f}" for G in "GF"
+            ] + words
+            if best is None or best["step"] not in self.checkpoints.steps() or quality(now) < quality(best):
+                if self.saved != self.step:
+                    self.save()
+                self.checkpoints.keep_as_best(self.step)
+                best = now
+                words.append("the best so far")
+        run_folder.note_evaluation(self.run, now, best)
+        self.progress.say(f"step {self.step}, on test pictures: {', '.join(words)}")
 
     def close(self, trouble: str | None) -> None:
         self.summaries.close()
@@ -336,6 +395,11 @@ class Training:
         return "  ".join(words)
 
 
+def quality(numbers: dict[str, float]) -> float:
+    """How good both translations are, on test pictures, as one number: the mean of their KIDs. The smaller, the better."""
+    return (numbers["G_kid"] + numbers["F_kid"]) / 2
+
+
 class Follower(Training):
     """A worker that is not the chief: it makes the same steps, and keeps nothing."""
 
@@ -359,6 +423,9 @@ class Follower(Training):
             print(f"step {self.step}: {words}", file=sys.stderr)
 
     def save(self) -> None:
+        pass
+
+    def evaluate(self) -> None:
         pass
 
     def close(self, trouble: str | None) -> None:
@@ -391,6 +458,9 @@ class Gate:
 class StopSignals:
     """Turns the first Ctrl-C, SIGTERM or hang-up into a note that the loop reads between steps; a second Ctrl-C stops at once."""
 
+    class Received(Exception):
+        pass
+
     def __enter__(self) -> "StopSignals":
         self.received, self.held = None, False
         numbers = [signal.SIGINT, signal.SIGTERM]
@@ -403,6 +473,11 @@ class StopSignals:
         if self.received == number == signal.SIGINT and not self.held:
             raise KeyboardInterrupt
         self.received = number
+
+    def check(self) -> None:
+        """Raises `StopSignals.Received` if there was one."""
+        if self.received:
+            raise self.Received
 
     @contextlib.contextmanager
     def held_back(self) -> Iterator[None]:

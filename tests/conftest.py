@@ -72,6 +72,31 @@ def model_file(tmp_path_factory) -> Path:
     return path
 
 
+def save_features(file: Path, dtype: str = "uint8", side: int | None = 8, outputs=None) -> Path:
+    """Writes a SavedModel that takes pictures and returns, as their vectors, the mean of each quarter's colours, (B, 12)."""
+    import tensorflow as tf
+
+    def quarters(pictures):
+        height, width = tf.shape(pictures)[1] // 2, tf.shape(pictures)[2] // 2
+        corners = [pictures[:, top : top + height, left : left + width] for top in (0, height) for left in (0, width)]
+        return tf.concat([tf.reduce_mean(tf.cast(corner, tf.float32), (1, 2)) for corner in corners], axis=1)
+
+    @tf.function(input_signature=[tf.TensorSpec((None, side, side, 3), dtype, "pictures")], autograph=False)
+    def serve(pictures):
+        return (outputs or (lambda vectors: {"features": vectors}))(quarters(pictures))
+
+    module = tf.Module()
+    module.serve = serve
+    tf.saved_model.save(module, str(file), {"serving_default": serve})
+    return file
+
+
+@pytest.fixture(scope="session")
+def features_file(tmp_path_factory) -> Path:
+    """A network of features for FID and KID, 12 numbers; to be read only."""
+    return save_features(tmp_path_factory.mktemp("features") / "quarters")
+
+
 @pytest.fixture
 def float64():
     """Layers compute in float64, for comparisons with closed forms; it also shows that nothing insists on float32."""

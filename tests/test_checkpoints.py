@@ -82,6 +82,27 @@ def test_milestones_of_before_stay_when_keep_every_changes(tmp_path):
     assert run_checkpoints.steps() == [2, 5, 9, 10, 11, 12, 13]
 
 
+def test_the_best_stays_until_another_is(tmp_path):
+    run_checkpoints = saved(tmp_path, 1, 2, 3)
+    run_checkpoints.keep_as_best(2)
+    for step in range(4, 10):
+        run_checkpoints.save(step)
+    assert run_checkpoints.steps() == [2, 5, 6, 7, 8, 9]
+    run_checkpoints.keep_as_best(9)
+    assert run_checkpoints.steps() == [5, 6, 7, 8, 9]
+    assert "model.ckpt-2" not in (tmp_path / "checkpoint").read_text()
+    assert Checkpoints(tmp_path, Model(), best=5).best == 5
+
+
+def test_a_milestone_that_was_the_best_stays(tmp_path):
+    run_checkpoints = saved(tmp_path, 1, 2, keep_every=2)
+    run_checkpoints.keep_as_best(2)
+    for step in range(3, 9):
+        run_checkpoints.save(step)
+    run_checkpoints.keep_as_best(7)
+    assert run_checkpoints.steps() == [2, 4, 5, 6, 7, 8]
+
+
 @pytest.mark.parametrize("killed_at", ["write", "replace data", "replace index", "state", "unlink"])
 def test_at_no_moment_is_there_no_complete_checkpoint(tmp_path, monkeypatch, killed_at):
     """The process dies at each stage of a save: what it leaves behind can be gone on from."""

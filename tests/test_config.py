@@ -50,6 +50,20 @@ def test_what_is_given_is_taken():
     assert (settings.load_size, settings.n_res_blocks) == (256, 0)
 
 
+def test_the_chapters_recipe_is_the_chapters():
+    assert Config(**config.RECIPES["chapter"]).differences(Config()).keys() <= {"real_label", "lambda_identity", "upsample"}
+    chapter = Config(**config.RECIPES["chapter"])
+    assert (chapter.real_label, chapter.lambda_identity, chapter.upsample) == (0.9, 0, "transpose")
+
+
+@pytest.mark.parametrize(
+    "given, missing", [({}, "--X_test and --Y_test"), ({"X_test": "x"}, "give --Y_test"), ({"Y_test": "y"}, "give --X_test")]
+)
+def test_to_measure_takes_test_pictures(given, missing):
+    with pytest.raises(InputError, match=f"--eval_every 5: needs test pictures; .*{missing}"):
+        Config(eval_every=5, **given)
+
+
 # --- flags
 
 

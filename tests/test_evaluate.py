@@ -5,9 +5,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tensorflow as tf
 from conftest import draw, snapshot
 
 import evaluate
+import features
 import images
 import metrics
 
@@ -32,8 +34,8 @@ def score(call, tmp_path):
         outcome = call(evaluate.main, *flags(tmp_path), "--json", tmp_path / "result.json")
         assert (outcome.status, outcome.err) == (0, "")
         (result,) = json.loads((tmp_path / "result.json").read_text())
-        assert all(f"{100 * v:.2f}" in outcome.out for v in result.values() if isinstance(v, float))
-        return result
+        assert all(f"{100 * found['l1']:.2f}" in outcome.out for found in result["to_truth"].values())
+        return {"pictures": result["pictures"], **{name: found["l1"] for name, found in result["to_truth"].items()}}
 
     return score
 
@@ -62,7 +64,7 @@ def test_translations_are_measured_from_the_truth(score, fake, truth, translated
 @pytest.mark.parametrize("truth, low, high", [(RECOLOURED, 0, ROUNDING), (INPUTS, 0, 1e-9), (FLIPPED, 0.1, 1)])
 def test_a_mere_change_of_colours_is_measured_too(score, truth, low, high):
     """It explains a recoloured truth, and no moved one."""
-    assert low <= score(input=INPUTS, fake=INPUTS, truth=truth)["colour change"] <= high
+    assert low <= score(input=INPUTS, fake=INPUTS, truth=truth)["best linear colour change"] <= high
 
 
 def test_pictures_belong_together_by_name_and_take_the_translations_size(score, tmp_path):
@@ -79,12 +81,89 @@ def test_each_direction_is_a_result_and_three_rows_of_the_sheet(call, tmp_path):
     x, y = tmp_path / "x", tmp_path / "y"
     results, sheet = tmp_path / "new" / "results.json", tmp_path / "new" / "sheet.png"
     outcome = call(evaluate.main, "--input", x, y, "--fake", y, y, "--truth", y, x, "--json", results, "--sheet", sheet)
-    first, second = json.loads(results.read_text())
-    assert (first["translated"], second["untranslated"]) == (0, second["translated"])
-    assert second["translated"] == pytest.approx(first["untranslated"]) and second["translated"] > 0.1
-    lines = outcome.out.splitlines()
-    assert [line.split()[0] for line in lines[1:]] == [str(y), str(y)]
+    first, second = (result["to_truth"] for result in json.loads(results.read_text()))
+    assert (first["translated"]["l1"], second["untranslated"]) == (0, second["translated"])
+    assert second["translated"]["l1"] == pytest.approx(first["untranslated"]["l1"]) and second["translated"]["l1"] > 0.1
+    assert [part.splitlines()[0] for part in outcome.out.split("\n\n")] == [f"{y}: 3 pictures"] * 2
     assert images.read(sheet).shape[0] > 6 * 100
+
+
+def test_the_distance_from_the_truth_is_that_of_three_kinds(call, tmp_path):
+    """And what is infinite, for equal pictures, is null in JSON, which has no such number."""
+    for name, pictures in {"fake": brighter(INPUTS, 30), "truth": brighter(INPUTS, 10), "same": brighter(INPUTS, 30)}.items():
+        write(tmp_path / name, pictures)
+    fake, json_file = tmp_path / "fake", tmp_path / "results.json"
+    outcome = call(evaluate.main, "--fake", fake, fake, "--truth", tmp_path / "truth", tmp_path / "same", "--json", json_file)
+    off, same = (result["to_truth"]["translated"] for result in json.loads(json_file.read_text()))
+    assert (off["l1"], off["psnr"]) == pytest.approx((20 / 255, 10 * np.log10(255**2 / 20**2)), abs=1e-4)
+    assert 0.5 < off["ssim"] < 0.999
+    assert same == {"l1": 0, "psnr": None, "ssim": pytest.approx(1)}
+    assert "inf" in outcome.out and "untranslated" not in outcome.out
+
+
+# --- beside real pictures
+
+
+def test_fid_and_kid_are_those_of_the_features(call, tmp_path, features_file):
+    network = features.load(features_file)
+    sets = {"real": FLIPPED + RECOLOURED, "fake": brighter(INPUTS, 40), "input": INPUTS}
+    for name, pictures in sets.items():
+        write(tmp_path / name, pictures)
+    argv = [x for name in sets for x in (f"--{name}", tmp_path / name)]
+    for more, first in (([], None), (["--size", 8], 8)):
+        scaled = {n: network([images.resize(p, first, first) if first else p for p in pictures]) for n, pictures in sets.items()}
+        outcome = call(evaluate.main, *argv, *more, "--features", features_file, "--json", tmp_path / "out.json", "--overwrite")
+        found = json.loads((tmp_path / "out.json").read_text())[0]["to_real"]
+        for name, of in (("translated", "fake"), ("untranslated", "input")):
+            kid, error = metrics.kid(scaled["real"], scaled[of])
+            expected = {"kid": kid, "kid_standard_error": error, "fid": metrics.fid(scaled["real"], scaled[of])}
+            assert found[name] == pytest.approx(expected, rel=1e-4)
+            assert f"{1000 * kid:.2f} ± {1000 * error:.2f}" in outcome.out
+        assert (found["real_pictures"], found["dimensions"], found["features"]) == (6, 12, str(features_file))
+        assert "FID says little: 3 pictures, 12 features" in outcome.out and f"{found['fid_of_real_halves']:.2f}" in outcome.out
+
+
+def test_enough_pictures_need_no_warning(call, tmp_path, features_file):
+    write(tmp_path / "many", [draw(i, 12, 12) for i in range(13)])
+    outcome = call(evaluate.main, "--fake", tmp_path / "many", "--real", tmp_path / "many", "--features", features_file)
+    assert (outcome.status, "13 real pictures" in outcome.out, "little" in outcome.out) == (0, True, False)
+
+
+# --- with models
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory) -> tuple[Path, Path]:
+    """Two that take 32-pixel pictures: one darkens, the other makes them bright again."""
+    folder = tmp_path_factory.mktemp("models")
+
+    def save(name: str, change) -> Path:
+        module = tf.Module()
+        spec = tf.TensorSpec((None, None, None, 3), tf.uint8)
+        module.serve = tf.function(lambda input_image: {"output_image": change(input_image)}, input_signature=[spec])
+        module.describe = tf.function(lambda: {"metadata": tf.constant(json.dumps({"image_size": 32}))}, input_signature=[])
+        tf.saved_model.save(module, str(folder / name), {"serving_default": module.serve, "metadata": module.describe})
+        return folder / name
+
+    return save("darken.pb", lambda x: x // 2), save("brighten.pb", lambda x: tf.cast(tf.minimum(2 * tf.cast(x, tf.int32), 255), tf.uint8))
+
+
+def test_models_are_measured_on_the_way_there_and_back(call, tmp_path, models, features_file):
+    write(tmp_path / "input", INPUTS)
+    write(tmp_path / "dark", [images.resize_short_side(picture, 32) // 2 for picture in INPUTS])
+    output, sheet, dark = tmp_path / "out.json", tmp_path / "sheet.png", tmp_path / "dark"
+    argv = ["--model", models[0], "--back", models[1], "--input", tmp_path / "input", "--json", output]
+    outcome = call(evaluate.main, *argv, "--real", dark, "--truth", dark, "--features", features_file, "--sheet", sheet)
+    assert (outcome.status, outcome.err) == (0, "")
+    (found,) = json.loads(output.read_text())
+    seen = [images.resize_short_side(picture, 32) for picture in INPUTS]
+    brightened = [np.minimum(picture.astype(int) * 2, 255) for picture in seen]
+    identity = np.mean([np.abs(b - p).mean() for b, p in zip(brightened, seen, strict=True)]) / 255
+    assert found["round_trip"] == pytest.approx({"cycle_error": 0, "identity_error": identity, "unchanged": 0}, abs=0.5 / 255)
+    assert found["to_truth"]["translated"]["l1"] == 0 and found["to_truth"]["untranslated"]["l1"] > 0.1
+    assert found["to_real"]["translated"]["fid"] == pytest.approx(0, abs=1e-3) and found["to_real"]["untranslated"]["fid"] > 100
+    assert f"{100 * identity:.2f} % identity error" in outcome.out and "0.0 % came out as they went in" in outcome.out
+    assert images.read(sheet).shape[0] > 4 * 160
 
 
 @pytest.fixture
@@ -110,7 +189,12 @@ def folders(tmp_path) -> Path:
         (["--truth", "unreadable"], ["unreadable/sub/1.png", "not a picture"]),
         (["--fake", "empty"], ["empty: no picture"]),
         (["--fake", "nowhere"], ["nowhere: no such folder"]),
-        (["--fake", "fake", "truth"], ["--fake, --truth and --input", "2, 1 and 1"]),
+        (["--fake", "fake", "truth"], ["each direction", "--fake 2, --input 1, --truth 1"]),
+        (["--model", "nowhere"], ["either --fake", "or --model and --input"]),
+        (["--back", "nowhere"], ["--back: is of use with --model"]),
+        (["--features", "nowhere"], ["--features: is of use with --real"]),
+        (["--size", "64"], ["--size: is of use with --real"]),
+        (["--real", "truth"], ["fake: 2 pictures; KID and FID need 3"]),
         (["--sheet", "new/sheet.gif"], ["--sheet", "sheet.gif", ".png .jpg"]),
         (["--sheet", "old.png"], ["old.png", "exists", "--overwrite"]),
         (["--json", "old.json"], ["old.json", "exists", "--overwrite"]),
@@ -128,13 +212,20 @@ def test_wrong_input_is_refused_and_leaves_nothing(call, folders, monkeypatch, w
     assert outcome.out == "" and snapshot(folders) == before and set(folders.rglob("*")) == entries
 
 
-@pytest.mark.parametrize("missing", ["--fake", "--truth", "--input"])
-def test_all_three_are_needed(call, missing):
-    given = [x for flag in ("--fake", "--truth", "--input") if flag != missing for x in (flag, "folder")]
-    call(evaluate.main, *given).assert_refused(missing)
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ("--truth t --input i", "--fake"),
+        ("--fake f --input i", "--real, --truth or --back"),
+        ("--model m --back b", "--model: is of use with --input"),
+        ("--model m --input i", "nothing to measure"),
+    ],
+)
+def test_what_is_needed_is_asked_for(call, given, words):
+    call(evaluate.main, *given.split()).assert_refused(words)
 
 
 def test_overwrite_replaces_outputs(call, folders):
     call(evaluate.main, *flags(folders), "--json", folders / "old.json", "--sheet", folders / "old.png", "--overwrite")
-    assert json.loads((folders / "old.json").read_text())[0]["translated"] == 0
+    assert json.loads((folders / "old.json").read_text())[0]["to_truth"]["translated"]["l1"] == 0
     assert images.read(folders / "old.png").shape != INPUTS[0].shape

@@ -29,6 +29,7 @@ from hypothesis import strategies as st
 import cli
 import convert_torch
 import export_graph
+import features
 import formats
 import images
 import inference
@@ -53,10 +54,12 @@ VALID = {
         "--X red.tfrecords --Y blue.tfrecords",
         "--X 'two-*-of-*' --Y two@2",
         "--load_model tiny",
+        "--X red.tfrecords --Y blue.tfrecords --recipe chapter --eval_every 5 --X_test many --Y_test red --features none",
     ],
     "export_graph": [
         "--checkpoint_dir [runs]/tiny --export_dir new",
         "--checkpoint_dir checkpoints/tiny/model.ckpt-4 --ema --XtoY_model ./link.pb",
+        "--checkpoint_dir checkpoints/tiny --best --XtoY_model new/x.pb",
         "--checkpoint_dir checkpoints/tiny --format tflite --quantize int8 --pictures red",
     ],
     "convert_torch": [
@@ -73,13 +76,26 @@ VALID = {
     "evaluate": [
         "--fake red --truth 'blue fruit' --input red --sheet new/sheet.png --json new/results.json",
         "--fake red red --truth 'blue fruit' red --input red red",
+        "--fake many --real many --features features --size 16 --json results.json",
+        "--model model.pb --back link.pb --input red --truth red",
     ],
     "sample_data": ["--output_dir new --size 32 --n_train 1 --n_test 1"],
 }
 
 # Names: what stands in that folder, what does not yet, and what nobody would type on purpose.
 NAMES = ["red", "twins", "taken", "-x", "red/a.png", "cut.png", "notes.txt", "notes.txt/x.png", "red.tfrecords", "cut.tfrecords"]
-NAMES += ["checkpoints", "checkpoints/tiny", "checkpoints/tiny/model.ckpt-6", "model.pb", "link.pb", "damaged.pb", "loop", "./nowhere.png"]
+NAMES += [
+    "many",
+    "features",
+    "checkpoints",
+    "checkpoints/tiny",
+    "checkpoints/tiny/model.ckpt-6",
+    "model.pb",
+    "link.pb",
+    "damaged.pb",
+    "loop",
+    "./nowhere.png",
+]
 NAMES += [
     "two@2",
     "two@3",
@@ -211,7 +227,7 @@ def command_lines(draw, command: str) -> list[str]:
 # --- the folder in which the commands run
 
 
-def prepare(folder: Path, trained_run: Path, model_file: Path) -> None:
+def prepare(folder: Path, trained_run: Path, model_file: Path, features_file: Path) -> None:
     """Fills a folder with what commands read, and with what may stand in their way."""
     for name in ("red/a.png", "red/sub/b.png", "blue fruit/a.png", "blue fruit/sub/b.png", "twins/a.png", "twins/a.jpg", "spoilt/a.png"):
         images.write(folder / name, draw(len(name), 12, 8))
@@ -219,6 +235,8 @@ def prepare(folder: Path, trained_run: Path, model_file: Path) -> None:
     shutil.copy(folder / "cut.png", folder / "spoilt/b.png")
     (folder / "-x").mkdir()
     shutil.copy(folder / "cut.png", folder / "-x/a.png")
+    for i in range(3):
+        images.write(folder / f"many/{i}.png", draw(i, 8, 8))
     for name in ("empty", "taken", "damaged.pb"):
         (folder / name).mkdir(parents=True)
     (folder / "taken/sub").write_text("a file")
@@ -233,7 +251,9 @@ def prepare(folder: Path, trained_run: Path, model_file: Path) -> None:
     (folder / "cut.tfrecords").write_bytes((folder / "red.tfrecords").read_bytes()[:-9])
     weights = shutil.ignore_patterns("events*", "*.data-*")  # which the stubs do not need
     shutil.copytree(trained_run, folder / "checkpoints/tiny", ignore=weights)
+    (folder / "checkpoints/tiny/evaluation.json").write_text('{"best": {"step": 4}}')
     shutil.copytree(model_file, folder / "model.pb")
+    shutil.copytree(features_file, folder / "features")
     (folder / "[runs]").symlink_to("checkpoints")
     (folder / "link.pb").symlink_to("model.pb")
     (folder / "loop").symlink_to("loop")
@@ -289,10 +309,10 @@ def read_weights(file: Path) -> convert_torch.Modules:
 
 
 @pytest.fixture(scope="module")
-def place(tmp_path_factory, trained_run, model_file) -> Iterator[Contents]:
+def place(tmp_path_factory, trained_run, model_file, features_file) -> Iterator[Contents]:
     """The folder is the current one, and what takes long is stubbed. Returns what is in it."""
     folder = tmp_path_factory.mktemp("place")
-    prepare(folder, trained_run, model_file)
+    prepare(folder, trained_run, model_file, features_file)
 
     def save(module, folder, signatures):
         Path(folder).mkdir()
@@ -312,6 +332,8 @@ def place(tmp_path_factory, trained_run, model_file) -> Iterator[Contents]:
         patch.setattr(convert_torch, "read", read_weights)
         patch.setattr(convert_torch, "build", lambda *_: None)
         patch.setattr(translator, "load", functools.cache(translator.load))
+        patch.setattr(features, "load", functools.cache(features.load))
+        patch.setattr(features, "inception", lambda: features.load(features_file))
         patch.setattr(sample_data, "_workers", lambda: contextlib.nullcontext(SimpleNamespace(map=map)))
         patch.setattr(sample_data, "_picture", lambda job, seed, size: np.zeros((8, 8, 3), np.uint8))
         yield contents()
@@ -381,7 +403,7 @@ def assert_output(command: str, args: Namespace, before: Contents) -> None:
             for file in shards.names(output, args.num_shards):
                 assert len(reader.record_headers(file)[0])
     elif command == "train":
-        run = train.Training.call_args.args[-1]
+        run = train.Training.call_args.args[4]
         assert train.Training.return_value.go.called
         config = Config.load(run)
         if args.load_model is None:
@@ -415,7 +437,7 @@ def assert_output(command: str, args: Namespace, before: Contents) -> None:
         if args.sheet:
             images.read(args.sheet)
         if args.json:
-            assert len(json.loads(args.json.read_text())) == len(args.fake)
+            assert len(json.loads(args.json.read_text())) == len(args.fake or args.model)
     elif command == "sample_data":
         for folder in sample_data.FOLDERS:
             assert len(images.find(Path(args.output_dir, folder))) == (args.n_test if folder.startswith("test") else args.n_train)

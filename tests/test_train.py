@@ -11,16 +11,20 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tensorflow as tf
-from conftest import TINY_RUN, divide, snapshot
+from conftest import TINY_RUN, divide, draw, snapshot
 from kills import compare, scalars, tensors
 from sabotage import builder
 from tensorboard.backend.event_processing.plugin_event_accumulator import EventAccumulator
 
 import cli
+import evaluation
+import export_graph
 import health
+import images
 import model
 import run_folder
 import train
+import translator
 import utils
 from checkpoints import Checkpoints
 from config import Config
@@ -402,3 +406,121 @@ def test_the_second_ctrl_c_stops_at_once(call, copied_run, eager, stop_at):
     assert call(train.main, "--load_model", copied_run, "--max_steps", 20).status == cli.INTERRUPTED
     assert checkpoint_steps(copied_run) == [4, 5, 6]
     assert signal.getsignal(signal.SIGINT) is before
+
+
+# --- measured on test pictures
+
+
+@pytest.fixture
+def eval_flags(tmp_path, features_file) -> list:
+    for domain in "XY":
+        for i in range(3):
+            images.write(tmp_path / domain / f"{i}.png", draw(20 + i + 5 * (domain == "Y"), 32, 40))
+    return ["--eval_every", 2, "--X_test", tmp_path / "X", "--Y_test", tmp_path / "Y", "--features", features_file]
+
+
+@pytest.fixture
+def kids(monkeypatch):
+    """`kids(step=kid, …)` sets what is measured as KID at these steps, and returns the steps that are."""
+
+    def kids(**values: float) -> list[int]:
+        measured = []
+
+        def measure(tests, G, F, before_each):
+            before_each()
+            numbers, sheet = plain(tests, G, F, before_each)
+            step = int(found.step)
+            measured.append(step)
+            return numbers | {f"{G}_kid": values[f"at_{step}"] for G in "GF"}, sheet
+
+        def translators(model):
+            nonlocal found
+            found = model
+            return plain_translators(model)
+
+        found, plain, plain_translators = None, evaluation.TestPictures.measure, model.CycleGAN.translators
+        monkeypatch.setattr(evaluation.TestPictures, "measure", measure)
+        monkeypatch.setattr(model.CycleGAN, "translators", translators)
+        return measured
+
+    return kids
+
+
+def test_a_run_is_measured_and_its_best_checkpoint_stays(call, records, tmp_path, eval_flags, eager, kids):
+    measured = kids(at_2=0.3, at_4=0.1, at_6=0.2, at_7=0.15)
+    few = [*TINY_RUN[:12], "--max_steps", 7, "--log_every", 2, "--save_every", 100, *eval_flags, "--checkpoints_dir", tmp_path]
+    outcome = call(train.main, *records, *few, "--run_name", "run")
+    run = tmp_path / "run"
+    assert (outcome.status, measured) == (0, [2, 4, 6, 7])  # the last step, too
+    assert checkpoint_steps(run) == [2, 4, 7]
+    found = run_folder.evaluation(run)
+    assert (found["best"]["step"], found["best"]["G_kid"], found["last"]["step"]) == (4, 0.1, 7)
+    assert outcome.err.count("the best so far") == 2
+    assert "step 6, on test pictures: G KID×1000 200.0 ± " in outcome.err
+
+    tags = EventAccumulator(str(run), {"tensors": 0}).Reload()
+    names = [f"{G}_{kind}" for G in "GF" for kind in ("kid", "kid_standard_error", "fid", "cycle_error", "identity_error", "unchanged")]
+    for tag in ["test", *(f"test/{name}" for name in names)]:
+        assert [e.step for e in tags.Tensors(tag)] == [2, 4, 6, 7]
+    sheet = tf.io.decode_image(tf.make_ndarray(tags.Tensors("test")[0].tensor_proto)[2])
+    assert sheet.shape[0] > 6 * 160
+
+
+def test_what_is_measured_is_what_would_be_exported(call, records, tmp_path, eval_flags, eager):
+    run = tmp_path / "run"
+    call(train.main, *records, *TINY_RUN, *eval_flags, "--max_steps", 2, "--checkpoints_dir", tmp_path, "--run_name", "run")
+    models = ["--XtoY_model", tmp_path / "G.pb", "--YtoX_model", tmp_path / "F.pb"]
+    assert call(export_graph.main, "--checkpoint_dir", run, "--best", "--ema", *models).status == cli.DONE
+    found = run_folder.evaluation(run)["best"]
+    tests = evaluation.TestPictures(tmp_path / "X", tmp_path / "Y", 32, None)
+    G, F = (translator.load(tmp_path / name) for name in ("G.pb", "F.pb"))
+    numbers, _ = tests.measure(lambda picture: G(picture[None])[0], lambda picture: F(picture[None])[0])
+    assert numbers == pytest.approx({name: found[name] for name in numbers}, abs=1e-4)
+
+
+def test_a_stop_does_not_wait_for_the_measuring_which_is_made_up_for(call, records, tmp_path, eval_flags, eager, kids, stop_at):
+    measured = kids(at_2=0.3, at_4=0.1)
+    stop_at(2, signal.SIGTERM)
+    flags = [*TINY_RUN[:12], "--max_steps", 4, "--log_every", 1, *eval_flags, "--checkpoints_dir", tmp_path]
+    assert call(train.main, *records, *flags, "--run_name", "run").status == cli.TERMINATED
+    assert (measured, checkpoint_steps(tmp_path / "run")) == ([], [2])
+    assert call(train.main, "--load_model", "run", "--checkpoints_dir", tmp_path).status == cli.DONE
+    assert measured == [2, 4]
+
+
+def test_test_pictures_that_vanish_do_not_stop_training(call, records, tmp_path, eval_flags, eager, at_log):
+    at_log(1, lambda: shutil.rmtree(tmp_path / "X"))
+    flags = [*TINY_RUN[:12], "--max_steps", 4, "--log_every", 1, *eval_flags, "--checkpoints_dir", tmp_path]
+    outcome = call(train.main, *records, *flags, "--run_name", "run")
+    assert (outcome.status, outcome.err.count("not measured")) == (0, 1)
+    assert "0.png: No such file or directory" in outcome.err
+
+
+def test_without_features_there_is_no_best(call, records, tmp_path, eval_flags, eager):
+    flags = [*TINY_RUN[:12], "--max_steps", 2, *eval_flags, "--features", "none", "--checkpoints_dir", tmp_path]
+    outcome = call(train.main, *records, *flags, "--run_name", "run")
+    assert (outcome.status, run_folder.evaluation(tmp_path / "run").keys()) == (0, {"last"})
+    assert "step 2, on test pictures: cycle error" in outcome.err
+    call(export_graph.main, "--checkpoint_dir", tmp_path / "run", "--best", "--export_dir", tmp_path).assert_refused(
+        "--best", "--eval_every"
+    )
+    call(export_graph.main, "--checkpoint_dir", tmp_path / "run" / "model.ckpt-2", "--best").assert_refused("name its run folder")
+
+
+@pytest.mark.parametrize(
+    ("wrong", "words"),
+    [
+        (["--X_test", "nowhere"], "nowhere: no such folder"),
+        (["--features", "nowhere"], "--features nowhere: no SavedModel"),
+    ],
+)
+def test_test_pictures_that_cannot_be_read_are_told_before_there_is_a_run(call, records, tmp_path, eval_flags, wrong, words):
+    folder = tmp_path / "checkpoints"
+    call(train.main, *records, *TINY_RUN, *eval_flags, *wrong, "--checkpoints_dir", folder).assert_refused(words)
+    assert not folder.exists()
+
+
+def test_a_damaged_evaluation_is_as_none(tmp_path):
+    for text in ("", "[]", '{"best": 3}', '{"best": {"step": "x"}, "last": {"step": 4}}'):
+        (tmp_path / "evaluation.json").write_text(text)
+        assert run_folder.evaluation(tmp_path) == ({"last": {"step": 4}} if "4" in text else {})

@@ -18,7 +18,7 @@ import runtimes
 import shards
 import storage
 from cli import InputError
-from config import PRECISIONS, Config
+from config import PRECISIONS, BooleanFlag, Config
 from storage import AnyPath
 
 FORMAT_VERSION = 1
@@ -45,7 +45,9 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--best", action="store_true", help="export the checkpoint that was best on test pictures (the run was trained with --eval_every)"
     )
-    parser.add_argument("--ema", action="store_true", help="export the moving average of the weights (the run was trained with --ema)")
+    parser.add_argument(
+        "--ema", action=BooleanFlag, help="export the moving average of the weights [if the run keeps one]; --noema: the weights themselves"
+    )
     parser.add_argument(
         "--precision", choices=PRECISIONS, help="number type of the models' arithmetic; auto: the fastest that this device has [as trained]"
     )
@@ -72,6 +74,7 @@ def main(argv: list[str] | None = None) -> int:
             raise InputError(f"{flag} {typed}: the run was trained with {trained}; leave the flag out")
     if args.ema and not config.ema:
         raise InputError(f"--ema: {run} keeps no moving average; leave the flag out, or train with --ema 0.999")
+    ema = bool(config.ema) if args.ema is None else args.ema
     names = [named(name, args.format) for name in (args.XtoY_model, args.YtoX_model)]
     outputs = [args.export_dir / o if PurePath(o).name == o else storage.path(o) for o in names]
     for output in outputs:
@@ -86,7 +89,7 @@ def main(argv: list[str] | None = None) -> int:
         precision = "float32"  # whatever the run was trained in, its weights are
     config = dataclasses.replace(config, precision=precision)
     checkpoint = find_best(args.checkpoint_dir) if args.best else find_checkpoint(args.checkpoint_dir)
-    generators, step = restore_generators(checkpoint, config, args.ema)
+    generators, step = restore_generators(checkpoint, config, ema)
     domains = shards.domain(config.X), shards.domain(config.Y)
     metadata = {
         "image_size": args.image_size or config.image_size,
@@ -94,6 +97,7 @@ def main(argv: list[str] | None = None) -> int:
         "norm": config.norm,
         "ngf": config.ngf,
         "precision": precision,
+        "ema": ema,
         **({"quantize": args.quantize} if args.quantize else {}),
         "step": step,
     }

@@ -18,7 +18,7 @@ import runtimes
 import shards
 from cli import InputError
 from config import Config
-from ops import Convolution, InstanceNormalization, Upconvolution
+from ops import Convolution, InstanceNormalization, ResizeConvolution, Upconvolution
 from reader import Reader
 from storage import AnyPath
 from utils import convert2float, convert2int
@@ -94,9 +94,11 @@ def onnx_model(generator: keras.Model, metadata: dict) -> bytes:
             case keras.layers.BatchNormalization():
                 weights = [constant(array(w)) for w in (layer.gamma, layer.beta, layer.moving_mean, layer.moving_variance)]
                 return node("BatchNormalization", x, *weights, epsilon=layer.epsilon)
-            case keras.layers.UpSampling2D():
-                factors = constant(np.float32([1, 1, *layer.size]))
-                return node("Resize", x, "", factors, mode="nearest", coordinate_transformation_mode="asymmetric", nearest_mode="floor")
+            case ResizeConvolution():
+                nearest = {"mode": "nearest", "coordinate_transformation_mode": "asymmetric", "nearest_mode": "floor"}
+                x = node("Resize", x, "", constant(np.float32([1, 1, 2, 2])), **nearest)
+                x = node("Pad", x, constant(np.int64([0, 0, 1, 1] * 2)), mode="reflect")
+                return node("Conv", x, constant(array(layer.kernel).transpose(3, 2, 0, 1)))
             case keras.layers.ReLU():
                 return node("Relu", x)
             case keras.layers.Add():
@@ -151,8 +153,9 @@ def tflite_model(generator: keras.Model, metadata: dict, quantize: str | None = 
             case keras.layers.BatchNormalization():
                 scale = array(layer.gamma) / np.sqrt(array(layer.moving_variance) + layer.epsilon)
                 return x * scale + (array(layer.beta) - array(layer.moving_mean) * scale)
-            case keras.layers.UpSampling2D():
-                return tf.nn.depth_to_space(tf.concat([x] * 4, axis=-1), 2)
+            case ResizeConvolution():
+                x = tf.nn.depth_to_space(tf.concat([x] * 4, axis=-1), 2)
+                return tf.nn.conv2d(tf.pad(x, [[0, 0], [1, 1], [1, 1], [0, 0]], "REFLECT"), array(layer.kernel), 1, "VALID")
             case keras.layers.ReLU():
                 return tf.nn.relu(x)
             case keras.layers.Add():

@@ -36,7 +36,8 @@ def our_config(args):
     from config import Config
 
     sizes = {"image_size": args.size, "ngf": args.ngf, "n_res_blocks": args.blocks, "batch_size": args.batch}
-    return Config(**sizes, precision=args.precision, xla=args.xla)
+    as_in_the_paper = {"upsample": "transpose", "lambda_identity": 0, "ema": 0}
+    return Config(**sizes, **as_in_the_paper, precision=args.precision, xla=args.xla)
 
 
 def torch_step(args) -> None:

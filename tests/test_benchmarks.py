@@ -33,7 +33,8 @@ def to_torch(pictures):
 def both():
     """Our model and the peer's with equal weights, and a batch of two pictures of each domain."""
     keras.utils.set_random_seed(1)
-    ours = CycleGAN(Config(image_size=SIZE, ngf=NGF, ndf=NDF, n_res_blocks=BLOCKS, batch_size=2))
+    as_in_the_paper = {"upsample": "transpose", "lambda_identity": 0, "ema": 0}
+    ours = CycleGAN(Config(image_size=SIZE, ngf=NGF, ndf=NDF, n_res_blocks=BLOCKS, batch_size=2, **as_in_the_paper))
     theirs = peer.CycleGAN(NGF, NDF, BLOCKS)
     for name in ("G", "F", "D_X", "D_Y"):
         peer.take_weights(getattr(theirs, name), getattr(ours, name))

@@ -97,7 +97,7 @@ def test_a_model_that_differs_from_its_checkpoint_is_not_kept(generator, tmp_pat
 
 
 def test_a_run_becomes_two_models(call, trained_run, tmp_path):
-    outcome = call(export_graph.main, *flags(trained_run, tmp_path))
+    outcome = call(export_graph.main, *flags(trained_run, tmp_path), "--noema")
     assert (outcome.status, outcome.err) == (cli.DONE, "")
     G, F = (translator.load(tmp_path / f"{name}.pb") for name in ("red2blue", "blue2red"))
     assert (G.metadata["source"], G.metadata["target"], G.image_size, G.metadata["step"]) == ("red", "blue", 32, 6)
@@ -107,11 +107,19 @@ def test_a_run_becomes_two_models(call, trained_run, tmp_path):
         assert_same(exported(draw(4, 32, 32)[None])[0], plainly(trained, draw(4, 32, 32)))
 
 
+def test_it_is_the_moving_average_that_is_exported(call, trained_run, tmp_path):
+    call(export_graph.main, *flags(trained_run, tmp_path))
+    G = translator.load(tmp_path / "red2blue.pb")
+    averages, _ = export_graph.restore_generators(str(trained_run / "model.ckpt-6"), Config.load(trained_run), ema=True)
+    assert_same(G(draw(4, 32, 32)[None])[0], plainly(averages[0], draw(4, 32, 32)))
+    assert G.metadata["ema"] is True
+
+
 def test_the_average_an_older_checkpoint_and_another_size_can_be_had(call, trained_run, tmp_path):
     newest, average, older = tmp_path / "newest", tmp_path / "average", tmp_path / "older"
-    call(export_graph.main, *flags(trained_run, newest))
+    call(export_graph.main, *flags(trained_run, newest), "--noema")
     call(export_graph.main, *flags(trained_run, average), "--ema", "--image_size", 48)
-    call(export_graph.main, *flags(trained_run / "model.ckpt-4", older), "--ngf", 2, "--norm", "instance")
+    call(export_graph.main, *flags(trained_run / "model.ckpt-4", older), "--noema", "--ngf", 2, "--norm", "instance")
     models = [translator.load(folder / "red2blue.pb") for folder in (newest, average, older)]
     assert [m.image_size for m in models] == [32, 48, 32]
     assert [m.metadata["step"] for m in models] == [6, 6, 4]
@@ -192,7 +200,7 @@ def test_wrong_input_is_one_line_and_leaves_nothing(call, trained_run, tmp_path,
 
 
 def test_a_run_without_a_checkpoint_or_an_average_is_refused(call, tmp_path):
-    Config(image_size=32).save(tmp_path)
+    Config(image_size=32, ema=0).save(tmp_path)
     call(export_graph.main, *flags(tmp_path, tmp_path / "new"), "--ema").assert_refused("--ema", "no moving average")
     call(export_graph.main, *flags(tmp_path, tmp_path / "new")).assert_refused(str(tmp_path), "no checkpoint")
     assert not (tmp_path / "new").exists()

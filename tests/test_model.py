@@ -10,7 +10,7 @@ from discriminator import Discriminator
 from generator import Generator
 from model import ConstantThenLinear, CycleGAN, training_length
 
-TINY = {"image_size": 32, "ngf": 2, "ndf": 2, "n_res_blocks": 1, "pool_size": 2}
+TINY = {"image_size": 32, "ngf": 2, "ndf": 2, "n_res_blocks": 1, "pool_size": 2, "lambda_identity": 0, "ema": 0}
 
 
 @pytest.fixture(autouse=True)

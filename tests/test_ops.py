@@ -219,6 +219,16 @@ def test_an_upconvolution_is_the_transposed_one_without_its_first_row_and_column
         assert_same(computing_in(number, ops.Upconvolution, 3, 3, 2, use_bias=False), plain, short(*shape), number)
 
 
+@EACH_NUMBER
+def test_a_resize_convolution_is_one_of_the_picture_with_its_pixels_repeated(number):
+    def plain(x, kernel):
+        larger = tf.repeat(tf.repeat(x, 2, axis=1), 2, axis=2)
+        return tf.nn.conv2d(tf.pad(larger, [[0, 0], [1, 1], [1, 1], [0, 0]], "REFLECT"), kernel, 1, "VALID")
+
+    for shape in ((1, 5, 4, 2), (2, 3, 6, 2)):
+        assert_same(computing_in(number, ops.ResizeConvolution, 3, use_bias=False), plain, short(*shape), number)
+
+
 def instance_norm(x, gamma, beta):
     mean, variance = tf.nn.moments(x, (1, 2), keepdims=True)
     return (x - mean) / tf.sqrt(variance + 1e-5) * gamma + beta
@@ -260,6 +270,7 @@ def test_reflection_is_computed_again_in_the_backward_pass():
         (lambda: ops.Convolution(5, 7, pad=3, reflect=True), 9, None),
         (lambda: ops.FewFilters(5, 4, pad=1), 8, None),
         (lambda: ops.Upconvolution(5, 3, 2), 18, None),
+        (lambda: ops.ResizeConvolution(5), 18, None),
     ],
 )
 def test_sizes_are_known_as_far_as_the_inputs_are(layer, height, width):
@@ -274,11 +285,18 @@ def test_instance_norm_keeps_the_shape():
     assert ops.InstanceNormalization()(keras.Input((9, None, 2))).shape == (None, 9, None, 2)
 
 
-@pytest.mark.parametrize("kind", [ops.Convolution, ops.FewFilters])
-def test_a_convolution_survives_its_config(x, kind):
-    layer = kind(3, 7, pad=3, reflect=True)
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: ops.Convolution(3, 7, pad=3, reflect=True),
+        lambda: ops.FewFilters(3, 7, pad=3, reflect=True),
+        lambda: ops.ResizeConvolution(3),
+    ],
+)
+def test_a_convolution_survives_its_config(x, make):
+    layer = make()
     y = layer(x)
-    copy = kind.from_config(layer.get_config())
+    copy = type(layer).from_config(layer.get_config())
     copy.build(x.shape)
     copy.set_weights(layer.get_weights())
     assert np.array_equal(copy(x), y)

@@ -56,7 +56,7 @@ def test_checkpoint_model_and_command_give_the_same_picture(call, trained_run, t
 
     generator = build_generator(Config.load(trained_run), "G")
     module = tf.Module()
-    module.G = generator
+    module.G_ema = generator
     tf.train.Checkpoint(model=module).read(str(trained_run / "model.ckpt-6")).assert_existing_objects_matched().expect_partial()
     if perturbed:
         kernel = next(v for v in generator.trainable_variables if v.shape == (3, 3, 8, 8))  # a residual block's first

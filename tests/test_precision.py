@@ -11,7 +11,7 @@ from generator import Generator
 from model import CycleGAN
 from ops import number_type
 
-TINY = {"image_size": 32, "ngf": 2, "ndf": 2, "n_res_blocks": 0, "pool_size": 1, "lambda_identity": 0.5}
+TINY = {"image_size": 32, "ngf": 2, "ndf": 2, "n_res_blocks": 0, "pool_size": 1, "ema": 0}
 
 
 def model(**settings) -> CycleGAN:

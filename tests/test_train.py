@@ -74,7 +74,7 @@ def checkpoint_steps(run: Path) -> list[int]:
 def test_a_run_leaves_its_settings_and_its_checkpoints(trained_run):
     assert Config.load(trained_run) == Config(
         X=Config.load(trained_run).X, Y=Config.load(trained_run).Y, image_size=32, ngf=2, ndf=2, n_res_blocks=1, pool_size=2,
-        ema=0.9, max_steps=6, log_every=2, image_every=3, save_every=4, keep_every=5,
+        lambda_identity=0, ema=0.9, max_steps=6, log_every=2, image_every=3, save_every=4, keep_every=5,
     )  # fmt: skip
     assert checkpoint_steps(trained_run) == [4, 5, 6]
     assert tf.train.latest_checkpoint(str(trained_run)) == str(trained_run / "model.ckpt-6")

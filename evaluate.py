@@ -35,7 +35,10 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     several = {"type": storage.path, "nargs": "+"}
     parser.add_argument("--fake", metavar="DIR", **several, help="translated pictures")
     parser.add_argument("--input", metavar="DIR", **several, help="what is, or was, translated")
-    parser.add_argument("--model", metavar="MODEL", **several, help="translates --input, its short side brought to the model's size")
+    parser.add_argument("--model", metavar="MODEL", **several, help="translates --input")
+    parser.add_argument(
+        "--image_size", metavar="N", type=cli.number(int, 8, 4096), help="what --model gets has a short side of N pixels [the model's size]"
+    )
     parser.add_argument("--back", metavar="MODEL", **several, help="translates back: errors of the round trip, and of --back on --input")
     parser.add_argument("--real", metavar="DIR", **several, help="real pictures of the kind that translations should be: FID, KID")
     parser.add_argument("--truth", metavar="DIR", **several, help="what the translations should be: L1, PSNR, SSIM")
@@ -57,7 +60,9 @@ def main(argv: list[str] | None = None) -> int:
     cli.quiet_tensorflow()
     flags = ("fake", "input", "model", "back", "real", "truth")
     given = [{flag: getattr(args, flag)[i] if getattr(args, flag) else None for flag in flags} for i in range(len(args.fake or args.model))]
-    directions = [Direction(**paths) for paths in given]  # what is wrong with any of them is told before the work begins
+    directions = [
+        Direction(**paths, image_size=args.image_size) for paths in given
+    ]  # what is wrong with any of them is told before the work begins
     features = load_features(args.features, args.size) if args.real else None
     results = [direction.measure(features) for direction in directions]
     with contextlib.ExitStack() as stack:  # both outputs or none
@@ -73,7 +78,7 @@ def check(args: argparse.Namespace) -> None:
     """Raises `InputError` for flags that do not go together, and outputs that cannot be written."""
     if (args.fake is None) == (args.model is None):
         raise InputError("give either --fake, pictures that are translated, or --model and --input, which makes them")
-    for flag, needs in (("model", "input"), ("back", "model"), ("features", "real"), ("size", "real")):
+    for flag, needs in (("model", "input"), ("back", "model"), ("image_size", "model"), ("features", "real"), ("size", "real")):
         if getattr(args, flag) is not None and getattr(args, needs) is None:
             raise InputError(f"--{flag}: is of use with --{needs}; give that, too")
     if not (args.real or args.truth or args.back):
@@ -119,7 +124,7 @@ class Direction:
     Raises `InputError`, also while it measures, for pictures that cannot be read.
     """
 
-    def __init__(self, fake, input, model, back, real, truth):
+    def __init__(self, fake, input, model, back, real, truth, image_size: int | None = None):
         self.title, self.real = str(fake or model), real
         self.fakes, self.inputs, self.truths = (by_name(folder) if folder else None for folder in (fake, input, truth))
         self.names = list(self.fakes or self.inputs)
@@ -133,6 +138,7 @@ class Direction:
             check_count(fake or input, len(self.names))
             check_count(real, len(images.find(real)))
         self.there, self.back = load_model(model), load_model(back)
+        self.side = image_size or (self.there and self.there.image_size)
         self.sizes: dict[str, tuple[int, int]] = {}  # of the translations, once they have been looked at
         self.rows: list[tuple[str, list[np.ndarray]]] = []  # of a sheet, likewise
 
@@ -169,7 +175,7 @@ class Direction:
         shown: dict[str, list] = {"input": [], "translated": [], "there and back": [], "truth": []}
         for name in self.names:
             if self.there:
-                source = images.resize_short_side(images.read(self.inputs[name]), self.there.image_size)
+                source = images.resize_short_side(images.read(self.inputs[name]), self.side)
                 fake = self.there(source)
             else:
                 fake = images.read(self.fakes[name])

@@ -165,6 +165,12 @@ def test_models_are_measured_on_the_way_there_and_back(call, tmp_path, models, f
     assert f"{100 * identity:.2f} % identity error" in outcome.out and "0.0 % came out as they went in" in outcome.out
     assert images.read(sheet).shape[0] > 4 * 160
 
+    larger = [x if x != output else tmp_path / "larger.json" for x in argv]
+    assert call(evaluate.main, *larger, "--image_size", 48).status == 0
+    seen = [images.resize_short_side(picture, 48) for picture in INPUTS]
+    identity = np.mean([np.abs(np.minimum(picture.astype(int) * 2, 255) - picture).mean() for picture in seen]) / 255
+    assert json.loads((tmp_path / "larger.json").read_text())[0]["round_trip"]["identity_error"] == pytest.approx(identity, abs=1e-6)
+
 
 @pytest.fixture
 def folders(tmp_path) -> Path:
@@ -192,6 +198,7 @@ def folders(tmp_path) -> Path:
         (["--fake", "fake", "truth"], ["each direction", "--fake 2, --input 1, --truth 1"]),
         (["--model", "nowhere"], ["either --fake", "or --model and --input"]),
         (["--back", "nowhere"], ["--back: is of use with --model"]),
+        (["--image_size", "64"], ["--image_size: is of use with --model"]),
         (["--features", "nowhere"], ["--features: is of use with --real"]),
         (["--size", "64"], ["--size: is of use with --real"]),
         (["--real", "truth"], ["fake: 2 pictures; KID and FID need 3"]),

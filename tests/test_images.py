@@ -349,3 +349,12 @@ def test_contact_sheet_shows_every_picture_in_its_row():
     assert tuple(sheet[38, left + 10]) == (0, 0, 255) and tuple(sheet[38, left + 34]) == (255, 255, 255)
     assert sheet[:24, :left].min() < 128 and sheet[28:, :left].min() < 128  # labels
     assert sheet[:4].min() == 255
+
+
+@pytest.mark.parametrize(
+    ("height", "width", "rows", "columns"), [(16, 25, slice(0, 16), slice(4, 20)), (31, 16, slice(7, 23), slice(0, 16))]
+)
+def test_a_centre_square_is_from_the_middle(height, width, rows, columns):
+    picture = draw(0, height, width)
+    assert np.array_equal(images.centre_square(picture, 16), picture[rows, columns])
+    assert images.centre_square(picture, 8).shape == (8, 8, 3)

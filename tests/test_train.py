@@ -447,21 +447,21 @@ def kids(monkeypatch):
 
 
 def test_a_run_is_measured_and_its_best_checkpoint_stays(call, records, tmp_path, eval_flags, eager, kids):
-    measured = kids(at_2=0.3, at_4=0.1, at_6=0.2, at_7=0.15)
-    few = [*TINY_RUN[:12], "--max_steps", 7, "--log_every", 2, "--save_every", 100, *eval_flags, "--checkpoints_dir", tmp_path]
+    measured = kids(at_2=0.3, at_4=0.1, at_6=0.2, at_8=0.2, at_9=0.15)
+    few = [*TINY_RUN[:12], "--max_steps", 9, "--log_every", 2, "--save_every", 1, *eval_flags, "--checkpoints_dir", tmp_path]
     outcome = call(train.main, *records, *few, "--run_name", "run")
     run = tmp_path / "run"
-    assert (outcome.status, measured) == (0, [2, 4, 6, 7])  # the last step, too
-    assert checkpoint_steps(run) == [2, 4, 7]
+    assert (outcome.status, measured) == (0, [2, 4, 6, 8, 9])  # the last step, too
+    assert checkpoint_steps(run) == [4, 5, 6, 7, 8, 9]
     found = run_folder.evaluation(run)
-    assert (found["best"]["step"], found["best"]["G_kid"], found["last"]["step"]) == (4, 0.1, 7)
+    assert (found["best"]["step"], found["best"]["G_kid"], found["last"]["step"]) == (4, 0.1, 9)
     assert outcome.err.count("the best so far") == 2
     assert "step 6, on test pictures: G KID×1000 200.0 ± " in outcome.err
 
     tags = EventAccumulator(str(run), {"tensors": 0}).Reload()
     names = [f"{G}_{kind}" for G in "GF" for kind in ("kid", "kid_standard_error", "fid", "cycle_error", "identity_error", "unchanged")]
     for tag in ["test", *(f"test/{name}" for name in names)]:
-        assert [e.step for e in tags.Tensors(tag)] == [2, 4, 6, 7]
+        assert [e.step for e in tags.Tensors(tag)] == measured
     sheet = tf.io.decode_image(tf.make_ndarray(tags.Tensors("test")[0].tensor_proto)[2])
     assert sheet.shape[0] > 6 * 160
 
@@ -479,13 +479,15 @@ def test_what_is_measured_is_what_would_be_exported(call, records, tmp_path, eva
 
 
 def test_a_stop_does_not_wait_for_the_measuring_which_is_made_up_for(call, records, tmp_path, eval_flags, eager, kids, stop_at):
-    measured = kids(at_2=0.3, at_4=0.1)
+    measured = kids(at_2=0.3, at_4=0.1, at_6=0.2)
     stop_at(2, signal.SIGTERM)
     flags = [*TINY_RUN[:12], "--max_steps", 4, "--log_every", 1, *eval_flags, "--checkpoints_dir", tmp_path]
     assert call(train.main, *records, *flags, "--run_name", "run").status == cli.TERMINATED
     assert (measured, checkpoint_steps(tmp_path / "run")) == ([], [2])
     assert call(train.main, "--load_model", "run", "--checkpoints_dir", tmp_path).status == cli.DONE
     assert measured == [2, 4]
+    assert call(train.main, "--load_model", "run", "--checkpoints_dir", tmp_path, "--max_steps", 6).status == cli.DONE
+    assert measured == [2, 4, 6]
 
 
 def test_test_pictures_that_vanish_do_not_stop_training(call, records, tmp_path, eval_flags, eager, at_log):

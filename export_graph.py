@@ -35,7 +35,9 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--format", choices=runtimes.SUFFIXES, default="saved_model", help="what to write; a name's suffix becomes the format's own"
     )
-    parser.add_argument("--quantize", choices=("float16", "int8"), help="of tflite: weights of half, or a quarter of, the size")
+    parser.add_argument(
+        "--quantize", choices=("float16", "int8"), help="weights of half the size, of saved_model and tflite; of a quarter, of tflite"
+    )
     parser.add_argument(
         "--pictures", metavar="DIR", type=storage.path, help="pictures that onnx and tflite models are checked with [the run's records]"
     )
@@ -131,8 +133,8 @@ def check_output(model: AnyPath, format: str = "saved_model") -> None:
 
 def check_format(args: argparse.Namespace) -> None:
     """Raises `InputError` if flags contradict the format, or what it needs is not installed."""
-    if args.quantize and args.format != "tflite":
-        raise InputError(f"--quantize {args.quantize}: for --format tflite only; leave it out")
+    if args.quantize and args.format not in (("saved_model", "tflite") if args.quantize == "float16" else ("tflite",)):
+        raise InputError(f"--quantize {args.quantize}: not for --format {args.format}; leave it out, or use --format tflite")
     if args.format == "saved_model":
         if args.pictures:
             raise InputError(f"--pictures {args.pictures}: for --format onnx and tflite only; leave it out")
@@ -236,7 +238,7 @@ def save_and_check(generator, metadata: dict, folder: AnyPath, xla: bool = False
     module = tf.Module()
     module.functions = signatures(generator, metadata, xla)
     tf.saved_model.save(module, str(folder), module.functions)
-    check(folder, generator)
+    check(folder, generator, close="quantize" in metadata)
 
 
 def signatures(generator, metadata: dict, xla: bool = False) -> dict:
@@ -248,11 +250,12 @@ def signatures(generator, metadata: dict, xla: bool = False) -> dict:
 
     pictures_of_any_size = tf.TensorSpec((None, None, None, 3), tf.uint8, "input_image")
 
-    values = [[w.numpy() for w in some] for some in (generator.trainable_variables, generator.non_trainable_variables)]
+    kept_as = "float16" if metadata.get("quantize") else "float32"
+    values = [[w.numpy().astype(kept_as) for w in some] for some in (generator.trainable_variables, generator.non_trainable_variables)]
 
     @tf.function(input_signature=[])
     def weights():
-        return tf.nest.map_structure(tf.constant, values)
+        return tf.nest.map_structure(lambda value: tf.cast(tf.constant(value), tf.float32), values)
 
     def network(pictures, norm=None):
         with exporting(norm):
@@ -324,8 +327,8 @@ def pad(pictures, axis: int):
     return tf.gather(pictures, tf.where(index < size, index, beyond), axis=axis)
 
 
-def check(folder: AnyPath, generator) -> None:
-    """Raises `RuntimeError` unless the model in `folder` translates a random picture as `generator` does."""
+def check(folder: AnyPath, generator, close: bool = False) -> None:
+    """Raises `RuntimeError` unless the model in `folder` translates a random picture as `generator` does, or nearly so."""
     import numpy as np
 
     import translator
@@ -335,7 +338,7 @@ def check(folder: AnyPath, generator) -> None:
     expected = convert2int(generator(convert2float(picture), training=False)).numpy()
     difference = np.abs(translator.load(folder)(picture).astype(int) - expected.astype(int))
     # Rounding may differ by one level; in 16 bits, layer by layer, it adds up.
-    sixteen_bits = "16" in generator.layers[1].compute_dtype
+    sixteen_bits = close or "16" in generator.layers[1].compute_dtype
     if difference.max() > 1 and not (sixteen_bits and difference.mean() < 2.5):
         raise RuntimeError(f"the exported model differs from the checkpoint by up to {difference.max()} of 255")
 

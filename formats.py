@@ -242,7 +242,7 @@ def check_pictures(folder: AnyPath | None, config: Config, side: int) -> np.ndar
     side = min(side, SIDE)
     if folder is not None:
         try:
-            return np.stack([_square(images.read(file), side) for file in images.find(folder)[:COUNT]])
+            return np.stack([images.centre_square(images.read(file), side) for file in images.find(folder)[:COUNT]])
         except InputError as e:
             raise InputError(f"--pictures {e}") from None
     try:
@@ -252,9 +252,3 @@ def check_pictures(folder: AnyPath | None, config: Config, side: int) -> np.ndar
         why = str(e) if isinstance(e, InputError) else f"{shards.describe(config.X)}, {shards.describe(config.Y)}: cannot be read"
         raise InputError(f"{why}. The models are checked with pictures: name a folder of some with --pictures") from None
     return convert2int(tf.concat(batches, axis=0)).numpy()
-
-
-def _square(picture: np.ndarray, side: int) -> np.ndarray:
-    picture = images.resize_short_side(picture, side)
-    top, left = ((size - side) // 2 for size in picture.shape[:2])
-    return picture[top : top + side, left : left + side]

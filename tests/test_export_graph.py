@@ -67,6 +67,18 @@ def test_the_weights_are_constants_and_stored_once(tmp_path):
     ]
 
 
+def test_weights_of_half_the_size_make_nearly_the_same_picture(call, trained_run, tmp_path):
+    for name, more in (("whole", []), ("half", ["--quantize", "float16"])):
+        assert call(export_graph.main, *flags(trained_run, tmp_path / name), *more).status == cli.DONE
+    whole, half = (translator.load(tmp_path / name / "red2blue.pb") for name in ("whole", "half"))
+    assert (half.metadata["quantize"], "quantize" in whole.metadata) == ("float16", False)
+    off = np.abs(whole(draw(5, 40, 32)[None]).astype(int) - half(draw(5, 40, 32)[None]))
+    assert off.max() > 0 and off.mean() < 1
+    large = Generator(ngf=16, n_res_blocks=2)
+    export_graph.export(large, {**METADATA, "quantize": "float16"}, tmp_path / "m.pb")
+    assert 2 * large.count_params() < (tmp_path / "m.pb" / "saved_model.pb").stat().st_size < 4 * large.count_params()
+
+
 @pytest.mark.parametrize(("height", "width", "mode"), [(30, 61, "reflect"), (5, 9, "reflect"), (8, 8, "edge"), (4, 3, "edge")])
 def test_any_size_is_padded_inside_and_cut_again(model, generator, height, width, mode):
     picture = draw(1, height, width)

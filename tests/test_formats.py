@@ -356,8 +356,8 @@ def test_a_model_that_stands_there_is_moved_aside_or_replaced(call, trained_run,
 @pytest.mark.parametrize(
     ("more", "words"),
     [
-        (["--quantize", "int8"], ["--quantize int8", "--format tflite only"]),
-        (["--quantize", "float16", "--format", "onnx"], ["--quantize float16", "--format tflite only"]),
+        (["--quantize", "int8"], ["--quantize int8", "not for --format saved_model"]),
+        (["--quantize", "float16", "--format", "onnx"], ["--quantize float16", "not for --format onnx"]),
         (["--pictures", "."], ["--pictures .", "--format onnx and tflite only"]),
         (["--format", "tflite", "--precision", "bfloat16"], ["--precision bfloat16", "--quantize float16"]),
         (["--format", "tflite", "--precision", "auto"], ["--precision auto", "float32"]),

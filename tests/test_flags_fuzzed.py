@@ -325,7 +325,7 @@ def place(tmp_path_factory, trained_run, model_file, features_file) -> Iterator[
         train.Training.return_value.go.return_value = cli.DONE
         patch.setattr(export_graph, "restore_generators", lambda *_: ((None, None), 6))
         patch.setattr(export_graph, "signatures", lambda *_: {})
-        patch.setattr(export_graph, "check", lambda *_: None)
+        patch.setattr(export_graph, "check", lambda *_, **_k: None)
         beginnings = {"onnx": b"\x08\x08\x12", "tflite": b"    TFL3"}
         patch.setattr(formats, "write", lambda generator, metadata, file, format, *_: file.write_bytes(beginnings[format]) and "checked")
         patch.setattr(tf.saved_model, "save", save)

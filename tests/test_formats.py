@@ -139,15 +139,17 @@ def test_other_kinds_of_generator(tmp_path, pictures, format, quantize, norm, up
         for layer in generator.layers:
             layer.momentum = 0.0
         generator(np.float32(pictures) / 127.5 - 1, training=True)
-    write(generator, tmp_path / "model", format, quantize, pictures)
-    *_, contrast = formats.differences(runtimes.load(tmp_path / "model"), generator, pictures)
+    file = tmp_path / "model"
+    write(generator, file, format, quantize, pictures)
+    *_, contrast = formats.differences(runtimes.load(file, file.read_bytes()), generator, pictures)
     assert contrast > 0.1  # there was something to compare
 
 
 @each
 def test_the_check_looks_at_two_sizes(generator, tmp_path, pictures, monkeypatch, format, quantize):
-    write(generator, tmp_path / "model", format, quantize, pictures)
-    model, seen = runtimes.load(tmp_path / "model"), []
+    file = tmp_path / "model"
+    write(generator, file, format, quantize, pictures)
+    model, seen = runtimes.load(file, file.read_bytes()), []
     generate = model.generate
     monkeypatch.setattr(model, "generate", lambda some: seen.append(some.shape) or generate(some))
     formats.differences(model, generator, pictures)
@@ -197,7 +199,7 @@ def test_a_flat_picture_is_never_within_what_int8_may_differ(tmp_path, pictures,
     last.kernel.assign(last.kernel * scale)
     last.bias.assign([0.2] * 3)
     monkeypatch.setattr(formats, "tflite_model", lambda *_: b"")
-    monkeypatch.setattr(runtimes, "load", lambda file: Flat())
+    monkeypatch.setattr(runtimes, "load", lambda *_: Flat())
     assert formats.differences(Flat(), generator, pictures)[1] > 0.05 or scale < 1
     with pytest.raises(cli.Stopped, match="differs from the checkpoint"):
         formats.write(generator, METADATA, tmp_path / "model", "tflite", "int8", pictures)

@@ -28,7 +28,8 @@ if [ -e checkpoints/demo/config.json ]; then
 else
     step "4. Train a small CycleGAN" \
         python train.py --X $records/apple.tfrecords --Y $records/orange.tfrecords --run_name demo \
-        --image_size 64 --load_size 68 --ngf 32 --ndf 32 --n_res_blocks 4 --lambda_identity 1 --learning_rate 0.0006 --ema 0.99 --max_steps 1800
+        --image_size 64 --load_size 68 --ngf 32 --ndf 32 --n_res_blocks 4 --upsample transpose \
+        --lambda_identity 1 --learning_rate 0.0006 --ema 0.99 --max_steps 1800
 fi
 step "5. Export both generators" \
     python export_graph.py --checkpoint_dir checkpoints/demo --XtoY_model demo/apple2orange.pb --YtoX_model demo/orange2apple.pb \

@@ -20,6 +20,7 @@ from ops import number_type
 from utils import ImagePool, convert2float, convert2int
 
 Losses = dict[str, tf.Tensor]
+LOSS_NAMES = ("loss/G", "loss/F", "loss/cycle", "loss/identity", "loss/D_X", "loss/D_Y")
 
 
 class ConstantThenLinear(keras.optimizers.schedules.LearningRateSchedule):
@@ -77,8 +78,8 @@ class CycleGAN(tf.Module):
             self.G_ema.set_weights(self.G.get_weights())
             self.F_ema.set_weights(self.F.get_weights())
 
-        self.loss_names = ("loss/G", "loss/F", "loss/cycle", *(["loss/identity"] if config.lambda_identity else []), "loss/D_X", "loss/D_Y")
-        self.not_finite_since = state(tf.zeros(len(self.loss_names), tf.int64), "not_finite_since")  # 0: never
+        # 0: never; of all losses, as the identity loss may come and go when a run continues
+        self.not_finite_since = state(tf.zeros(len(LOSS_NAMES), tf.int64), "not_finite_since")
         self.G_health, self.F_health = GeneratorHealth(config.image_size), GeneratorHealth(config.image_size)
         self.D_X_health, self.D_Y_health = RunningMean(), RunningMean()
 
@@ -199,7 +200,7 @@ class CycleGAN(tf.Module):
         return health
 
     def _note_what_is_not_finite(self, losses: Losses) -> None:
-        broken = ~tf.math.is_finite(tf.stack([losses[name] for name in self.loss_names]))
+        broken = ~tf.math.is_finite(tf.stack([losses.get(name, 0.0) for name in LOSS_NAMES]))
         self.not_finite_since.assign(tf.where((self.not_finite_since == 0) & broken, self.step + 1, self.not_finite_since))
 
     def non_finite(self, weights: bool = True) -> tuple[str, int] | None:
@@ -207,7 +208,7 @@ class CycleGAN(tf.Module):
         since = self.not_finite_since.numpy()
         if since.any():
             first = since[since > 0].min()
-            return ", ".join(name for name, step in zip(self.loss_names, since, strict=True) if step == first), int(first)
+            return ", ".join(name for name, step in zip(LOSS_NAMES, since, strict=True) if step == first), int(first)
         if weights and not all(
             bool(tf.reduce_all(tf.math.is_finite(w))) for network in (self.G, self.F, self.D_X, self.D_Y) for w in network.weights
         ):

@@ -261,6 +261,17 @@ def test_a_checkpoint_holds_the_whole_state(tmp_path, settings):
         assert np.array_equal(value, found[name]), name
 
 
+@pytest.mark.parametrize(("before", "after"), [(0.0, 0.5), (0.5, 0.0)])
+def test_the_identity_loss_may_come_and_go_when_a_run_continues(tmp_path, before, after):
+    path = tf.train.Checkpoint(model=tiny(lambda_identity=before)).save(str(tmp_path / "model.ckpt"))
+    continued = tiny(lambda_identity=after)
+    status = tf.train.Checkpoint(model=continued).restore(path)
+    status.assert_existing_objects_matched()
+    status.assert_consumed()
+    continued.train_step(pictures(0), pictures(1))
+    assert continued.non_finite() is None
+
+
 def test_threads_do_not_decide_in_which_order_anything_is_added():
     """TensorFlow's sum of three or more begins with the input whose memory it can take over: one that nobody else is still to read.
 

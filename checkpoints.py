@@ -8,6 +8,7 @@ import tensorflow as tf
 
 import storage
 from cli import InputError
+from config import Config
 from storage import AnyPath
 
 KEEP = 5  # the newest; milestones beside them
@@ -135,6 +136,29 @@ class Checkpoints:
         lines = [f'model_checkpoint_path: "{NAME}-{steps[-1]}"', *(f'all_model_checkpoint_paths: "{NAME}-{s}"' for s in steps)]
         with storage.whole(self.run / "checkpoint") as file:
             file.write_text("\n".join(lines) + "\n")
+
+
+def read_parts(checkpoint: str, **parts: tf.Module | tf.Variable) -> None:
+    """Restores some parts of the model that a checkpoint holds, by name, and leaves the others. Raises `InputError` if they do not fit."""
+    model = tf.Module()
+    for name, part in parts.items():
+        setattr(model, name, part)
+    try:
+        tf.train.Checkpoint(model=model).read(checkpoint).assert_existing_objects_matched().expect_partial()
+    except (AssertionError, ValueError, tf.errors.OpError):
+        raise InputError(f"{checkpoint}: damaged, or does not fit the settings in config.json beside it") from None
+
+
+def initialise(model, checkpoint: str) -> None:
+    """Gives a new model's networks the weights that those of another run, of the same architecture, have in a checkpoint.
+
+    Moving averages go on from that run's; if it keeps none, they begin as the networks. Raises `InputError` if the weights do not fit.
+    """
+    names = ["G", "F", "D_X", "D_Y"]
+    averages = model.config.ema and Config.load(storage.path(checkpoint).parent).ema
+    read_parts(checkpoint, **{name: getattr(model, name) for name in names + (["G_ema", "F_ema"] if averages else [])})
+    if model.config.ema and not averages:
+        model.start_average()
 
 
 def _sync(path: AnyPath) -> None:

@@ -172,6 +172,7 @@ def quiet_tensorflow(open_devices: Callable[[], Result] | None = None) -> Result
     with silent_stderr():
         import tensorflow as tf
 
+        tf.get_logger().setLevel("ERROR")  # else a checkpoint that does not fit ends in a warning for each of its values
         if open_devices:
             return open_devices()
         tf.config.list_logical_devices()

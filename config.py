@@ -13,6 +13,7 @@ from storage import AnyPath
 FORMAT_VERSION = 1
 # The chapter's settings where defaults are others, which were found better (docs/results.md).
 RECIPES = {"chapter": {"real_label": 0.9, "lambda_identity": 0.0, "upsample": "transpose", "ema": 0.0}}
+ARCHITECTURE = ("norm", "upsample", "n_res_blocks", "ngf", "ndf")  # what the networks' weights depend on
 PRECISIONS = ("float32", "bfloat16", "float16", "auto")
 
 
@@ -51,6 +52,14 @@ class Config:
     )
     ngf: int = _setting(64, number(int, 1, 1024), "filters of the generators' first layer", True)
     ndf: int = _setting(64, number(int, 1, 1024), "filters of the discriminators' first layer", True)
+    init_from: str | None = _setting(
+        None,
+        str,
+        "begin with the weights of another run's networks, on any data, at any size: a run, or one of its checkpoints; "
+        "the architecture is that run's",
+        True,
+        metavar="RUN",
+    )
     lambda1: float = _setting(10.0, number(float, 0), "weight of the cycle loss X → Y → X")
     lambda2: float = _setting(10.0, number(float, 0), "weight of the cycle loss Y → X → Y")
     lambda_identity: float = _setting(

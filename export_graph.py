@@ -67,7 +67,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
 def main(argv: list[str] | None = None) -> int:
     args = parse(argv)
     check_format(args)
-    if not args.checkpoint_dir.is_dir() and not index_of(args.checkpoint_dir).is_file():
+    if not args.checkpoint_dir.is_dir() and not run_folder.index_of(args.checkpoint_dir).is_file():
         raise InputError(f"--checkpoint_dir {args.checkpoint_dir}: no such run folder or checkpoint")
     run = args.checkpoint_dir if args.checkpoint_dir.is_dir() else args.checkpoint_dir.parent
     config = Config.load(run)
@@ -90,7 +90,7 @@ def main(argv: list[str] | None = None) -> int:
     if args.format != "saved_model":
         precision = "float32"  # whatever the run was trained in, its weights are
     config = dataclasses.replace(config, precision=precision)
-    checkpoint = find_best(args.checkpoint_dir) if args.best else find_checkpoint(args.checkpoint_dir)
+    checkpoint = find_best(args.checkpoint_dir) if args.best else run_folder.find_checkpoint("--checkpoint_dir", args.checkpoint_dir)
     generators, step = restore_generators(checkpoint, config, ema)
     domains = shards.domain(config.X), shards.domain(config.Y)
     metadata = {
@@ -158,30 +158,13 @@ def named(name: str, format: str) -> str:
     return (name[: -len(others[0])] if others else name) + suffix
 
 
-def index_of(checkpoint: str | AnyPath) -> AnyPath:
-    """A checkpoint, with or without .index → the file that ends in that."""
-    return storage.path(f"{str(checkpoint).removesuffix('.index')}.index")
-
-
-def find_checkpoint(path: AnyPath) -> str:
-    """Returns the newest checkpoint of a run folder, or the checkpoint that `path` is. Raises `InputError` if there is none."""
-    import tensorflow as tf
-
-    if path.is_dir():
-        state = tf.train.get_checkpoint_state(str(path))  # tf.train.latest_checkpoint takes [ and * in the path for a pattern
-        if state is None or not index_of(state.model_checkpoint_path).is_file():
-            raise InputError(f"--checkpoint_dir {path}: no checkpoint in this run yet")
-        return state.model_checkpoint_path
-    return str(path).removesuffix(".index")
-
-
 def find_best(run: AnyPath) -> str:
     """Returns the checkpoint of a run folder that was the best on test pictures. Raises `InputError` if there is none."""
     if not run.is_dir():
         raise InputError(f"--best --checkpoint_dir {run}: is a checkpoint; name its run folder, or leave out --best")
     best = run_folder.evaluation(run).get("best")
     checkpoint = run / f"model.ckpt-{best['step']}" if best else None
-    if checkpoint is None or not index_of(checkpoint).is_file():
+    if checkpoint is None or not run_folder.index_of(checkpoint).is_file():
         raise InputError(f"--best: {run} has not been measured; train it with --eval_every, or leave out --best")
     return str(checkpoint)
 
@@ -190,21 +173,12 @@ def restore_generators(checkpoint: str, config: Config, ema: bool) -> tuple[tupl
     """Builds G and F and restores them, or their moving averages, alone. Raises `InputError` if the checkpoint does not fit."""
     import tensorflow as tf
 
+    from checkpoints import read_parts
     from model import build_generator
 
-    G, F = build_generator(config, "G"), build_generator(config, "F")
-    model = tf.Module()
-    model.step = tf.Variable(0, dtype=tf.int64)
-    if ema:
-        model.G_ema, model.F_ema = G, F
-    else:
-        model.G, model.F = G, F
-    try:
-        status = tf.train.Checkpoint(model=model).read(checkpoint)
-        status.assert_existing_objects_matched().expect_partial()  # the rest is the discriminators, optimizers and pools
-    except (AssertionError, ValueError, tf.errors.OpError):
-        raise InputError(f"{checkpoint}: damaged, or does not fit the settings in config.json beside it") from None
-    return (G, F), int(model.step)
+    G, F, step = build_generator(config, "G"), build_generator(config, "F"), tf.Variable(0, dtype=tf.int64)
+    read_parts(checkpoint, step=step, **({"G_ema": G, "F_ema": F} if ema else {"G": G, "F": F}))
+    return (G, F), int(step)
 
 
 def export(generator, metadata: dict, output: AnyPath, overwrite: bool = False) -> AnyPath | None:

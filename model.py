@@ -75,13 +75,17 @@ class CycleGAN(tf.Module):
         if config.ema:
             self.G_ema = build_generator(config, "G_ema")
             self.F_ema = build_generator(config, "F_ema")
-            self.G_ema.set_weights(self.G.get_weights())
-            self.F_ema.set_weights(self.F.get_weights())
+            self.start_average()
 
         # 0: never; of all losses, as the identity loss may come and go when a run continues
         self.not_finite_since = state(tf.zeros(len(LOSS_NAMES), tf.int64), "not_finite_since")
         self.G_health, self.F_health = GeneratorHealth(config.image_size), GeneratorHealth(config.image_size)
         self.D_X_health, self.D_Y_health = RunningMean(), RunningMean()
+
+    def start_average(self) -> None:
+        """The moving averages begin as the weights."""
+        self.G_ema.set_weights(self.G.get_weights())
+        self.F_ema.set_weights(self.F.get_weights())
 
     def _adam(self, variables: list) -> keras.optimizers.Optimizer:
         # epsilon: PyTorch's and TensorFlow 1's, not Keras' 1e-7

@@ -59,6 +59,42 @@ def find_run(name: str, checkpoints_dir: AnyPath) -> AnyPath:
     raise InputError(f"--load_model {name}: no such run in {checkpoints_dir} (a run folder holds config.json)")
 
 
+def find_weights(name: str, checkpoints_dir: AnyPath) -> str:
+    """Returns the checkpoint that `name` means: a run, whose newest it is, or a checkpoint, by path or in `checkpoints_dir`."""
+    for path in (checkpoints_dir / name, storage.path(name)):
+        if (path / "config.json").is_file() or index_of(path).is_file():
+            return find_checkpoint("--init_from", path)
+    raise InputError(f"--init_from {name}: no such run in {checkpoints_dir} (a run folder holds config.json), and no checkpoint")
+
+
+def may_mean(name: str, checkpoint: str, checkpoints_dir: AnyPath) -> bool:
+    """Tells whether `find_weights` may have found that checkpoint, which need not stand any more."""
+    found = storage.path(checkpoint)
+    return any(path in (found, found.parent) for path in (checkpoints_dir / name, storage.path(name)))
+
+
+def has_checkpoint(run: AnyPath) -> bool:
+    """Tells whether a run has got as far as its first checkpoint."""
+    return any(run.glob("*.index"))
+
+
+def index_of(checkpoint: str | AnyPath) -> AnyPath:
+    """A checkpoint, with or without .index → the file that ends in that."""
+    return storage.path(f"{str(checkpoint).removesuffix('.index')}.index")
+
+
+def find_checkpoint(flag: str, path: AnyPath) -> str:
+    """Returns the newest checkpoint of a run folder, or the checkpoint that `path` is. Raises `InputError` if the run has none yet."""
+    if not path.is_dir():
+        return str(path).removesuffix(".index")
+    import tensorflow as tf
+
+    state = tf.train.get_checkpoint_state(str(path))  # tf.train.latest_checkpoint takes [ and * in the path for a pattern
+    if state is None or not index_of(state.model_checkpoint_path).is_file():
+        raise InputError(f"{flag} {path}: no checkpoint in this run yet")
+    return state.model_checkpoint_path
+
+
 @contextlib.contextmanager
 def locked(run: AnyPath) -> Iterator[None]:
     """Holds the run's lock. Raises `InputError`, which names the holder, if another process has it.

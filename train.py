@@ -18,7 +18,7 @@ import run_folder
 import shards
 import storage
 from cli import InputError, Stopped
-from config import RECIPES, Config, add_arguments
+from config import ARCHITECTURE, RECIPES, Config, add_arguments
 from storage import AnyPath
 
 LOG_SECONDS, IMAGE_SECONDS, SAVE_SECONDS = 30, 300, 300  # on a slow machine nobody should wait for step 100 to see anything
@@ -63,8 +63,21 @@ def main(argv: list[str] | None = None) -> int:
     if settings.get("precision") == "auto":
         settings["precision"] = native_precision()  # which the run then keeps, on whatever device it is continued
     if run is None:
+        if "init_from" in settings:
+            with workers.all_or_none():
+                settings = with_architecture(settings, run_folder.find_weights(settings["init_from"], args.checkpoints_dir))
         return start(workers, args.checkpoints_dir, args.run_name, Config(**settings))
     return resume(workers, run, settings)
+
+
+def with_architecture(settings: dict, checkpoint: str) -> dict:
+    """Settings of a new run → the same, with that checkpoint's architecture. Raises `InputError` for those that contradict it."""
+    theirs = Config.load(storage.path(checkpoint).parent)
+    networks = {name: getattr(theirs, name) for name in ARCHITECTURE}
+    wrong = [f"--{k} {settings[k]} (it has {v})" for k, v in networks.items() if settings.get(k, v) != v]
+    if wrong:
+        raise InputError(f"{', '.join(wrong)}: --init_from {settings['init_from']} has networks of another architecture; leave out")
+    return settings | networks | {"init_from": checkpoint}
 
 
 def share_threads() -> None:
@@ -99,13 +112,15 @@ def resume(workers, run: AnyPath, settings: dict) -> int:
             if workers.is_chief:
                 until_the_end.enter_context(run_folder.locked(run))
             before = Config.load(run)
+            if before.init_from and run_folder.may_mean(settings.get("init_from", ""), before.init_from, run.parent):
+                settings = settings | {"init_from": before.init_from}  # the same command twice
             config, wrong = before.changed(settings)
             X, Y = open_data(workers, config)
             wrong += run_folder.data_contradictions(run, X, Y)
             if wrong:
                 raise InputError(f"{', '.join(wrong)}: cannot change when a run continues; leave out, or start a new run")
             tests = open_tests(workers, config)
-        model = build_model(workers, config, X, Y)
+        model = build_model(workers, config, X, Y, begun=run_folder.has_checkpoint(run))
         return trainer(workers)(workers, model, X, Y, run, tests).go(changed=before.differences(config))
 
 
@@ -156,9 +171,11 @@ def fingerprints(workers, *readers) -> dict[str, dict]:
     return {name: shards.joined([part for turn in turns[name] for part in turn if part]) for name in own}
 
 
-def build_model(workers, config: Config, X, Y):
+def build_model(workers, config: Config, X, Y, begun: bool = False):
+    """Returns a new model, with the weights of `init_from` if there is that, and no checkpoint yet of a run that has `begun`."""
     import keras
 
+    from checkpoints import initialise
     from model import CycleGAN, training_length
 
     workers.check_alike("settings", repr(config))
@@ -169,7 +186,11 @@ def build_model(workers, config: Config, X, Y):
         workers.check_alike("data", repr((X.fingerprint, Y.fingerprint)))
     keras.utils.set_random_seed(config.seed)
     with workers.strategy.scope():
-        return CycleGAN(config, *training_length(config, max(X.total, Y.total)))
+        model = CycleGAN(config, *training_length(config, max(X.total, Y.total)))
+    if config.init_from and not begun:
+        with workers.all_or_none(), workers.strategy.scope():
+            initialise(model, config.init_from)
+    return model
 
 
 def trainer(workers) -> type["Training"]:
@@ -240,6 +261,9 @@ class Training:
         self.summaries = Summaries(self.run, self.step)
         self.log_gate, self.picture_gate = Gate(self.config.log_every, LOG_SECONDS), Gate(self.config.image_every, IMAGE_SECONDS)
         self.save_gate = Gate(self.config.save_every, SAVE_SECONDS, last=time.monotonic())
+        if self.config.init_from and self.saved is None:
+            self.say(f"begins with the networks of {self.config.init_from}", sys.stdout)
+            self.save()  # from here on it does not need that run
 
     def loop(self) -> str | None:
         """A step, then what is due. Returns what is wrong with the data, if that ends it."""

@@ -1,5 +1,6 @@
 """Checkpoints: whole or not there, the newest five and milestones, and the way back when one is damaged."""
 
+import gc
 import os
 import resource
 import signal
@@ -11,7 +12,7 @@ from conftest import snapshot
 
 import checkpoints
 import storage
-from checkpoints import Checkpoints
+from checkpoints import Checkpoints, read_parts
 from cli import InputError
 from storage import RemotePath
 
@@ -101,6 +102,19 @@ def test_a_milestone_that_was_the_best_stays(tmp_path):
         run_checkpoints.save(step)
     run_checkpoints.keep_as_best(7)
     assert run_checkpoints.steps() == [2, 4, 5, 6, 7, 8]
+
+
+def test_parts_are_restored_and_what_does_not_fit_is_one_error(tmp_path, caplog):
+    """And no warning by TensorFlow for every value that was not asked for."""
+    saved(tmp_path, 3)
+    part = tf.Variable(tf.zeros(3))
+    read_parts(str(tmp_path / "model.ckpt-3"), weights=part)
+    assert part.numpy().tolist() == [3, 3, 3]
+    for wrong in ({"weights": tf.Variable(tf.zeros(4))}, {"others": part}):
+        with pytest.raises(InputError, match="model.ckpt-3: damaged, or does not fit"):
+            read_parts(str(tmp_path / "model.ckpt-3"), **wrong)
+    gc.collect()
+    assert caplog.messages == []
 
 
 @pytest.mark.parametrize("killed_at", ["write", "replace data", "replace index", "state", "unlink"])

@@ -34,6 +34,7 @@ import formats
 import images
 import inference
 import reader
+import run_folder
 import runtimes
 import sample_data
 import shards
@@ -54,6 +55,8 @@ VALID = {
         "--X red.tfrecords --Y blue.tfrecords",
         "--X 'two-*-of-*' --Y two@2",
         "--load_model tiny",
+        "--X red.tfrecords --Y blue.tfrecords --init_from tiny",
+        "--X red.tfrecords --Y blue.tfrecords --init_from checkpoints/tiny/model.ckpt-4 --image_size 64 --ngf 2",
         "--X red.tfrecords --Y blue.tfrecords --recipe chapter --eval_every 5 --X_test many --Y_test red --features none",
     ],
     "export_graph": [
@@ -410,6 +413,8 @@ def assert_output(command: str, args: Namespace, before: Contents) -> None:
             assert run.parent == args.checkpoints_dir and args.run_name in (None, run.name)
             for name, value in vars(args).items():
                 kept = native_precision() if (name, value) == ("precision", "auto") else value
+                if name == "init_from":
+                    kept = run_folder.find_weights(value, args.checkpoints_dir)
                 assert getattr(config, name, kept) == kept
     elif command == "export_graph":
         for name in (export_graph.named(name, args.format) for name in (args.XtoY_model, args.YtoX_model)):

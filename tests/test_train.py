@@ -8,6 +8,7 @@ import signal
 import sys
 from pathlib import Path
 
+import keras
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -193,6 +194,89 @@ def test_a_second_process_on_a_run_is_refused(call, copied_run):
         assert snapshot(copied_run) == before
 
 
+# --- beginning with another run's networks
+
+
+NETWORKS, AVERAGES = ["G", "F", "D_X", "D_Y"], ["G_ema", "F_ema"]
+
+
+def restored(run: Path, step: int) -> model.CycleGAN:
+    """A run's model at a step."""
+    cyclegan = model.CycleGAN(Config.load(run))
+    tf.train.Checkpoint(model=cyclegan).read(str(run / f"model.ckpt-{step}")).assert_consumed()
+    return cyclegan
+
+
+def same(one: keras.Model, other: keras.Model) -> bool:
+    pairs = zip(one.get_weights(), other.get_weights(), strict=True)
+    return all([np.array_equal(*pair) for pair in pairs])
+
+
+def test_a_run_begins_with_the_networks_of_another(call, trained_run, records, tmp_path, eager):
+    source = shutil.copytree(trained_run, tmp_path / "source")
+    flags = ["--checkpoints_dir", tmp_path, "--init_from", "source", "--image_size", 36, "--ema", 0.5, "--pool_size", 0]
+    outcome = call(train.main, *records, *flags, "--run_name", "second", "--max_steps", 1)
+    assert outcome.status == cli.DONE
+    assert f"begins with the networks of {source}/model.ckpt-6" in outcome.out
+    config = Config.load(tmp_path / "second")
+    assert (config.ngf, config.ndf, config.n_res_blocks) == (2, 2, 1)
+    assert (config.init_from, config.image_size, config.learning_rate) == (f"{source}/model.ckpt-6", 36, 2e-4)
+    assert checkpoint_steps(tmp_path / "second") == [0, 1]
+    begun, theirs = restored(tmp_path / "second", 0), restored(source, 6)
+    assert [name for name in NETWORKS + AVERAGES if not same(getattr(begun, name), getattr(theirs, name))] == []
+    assert begun.step == 0 and begun.generator_optimizer.iterations == 0
+    assert not same(begun.G, begun.G_ema)
+
+    shutil.rmtree(source)  # it goes on by itself, whether the flag is typed again or not
+    for end, again in ((2, flags[:4]), (3, flags[:2])):
+        assert call(train.main, "--load_model", "second", *again, "--max_steps", end).status == cli.DONE
+    call(train.main, "--load_model", "second", *flags[:2], "--init_from", "third").assert_refused("--init_from third", "(the run has")
+
+
+def test_averages_begin_as_the_networks_if_the_other_run_keeps_none(call, trained_run, copied_run, records, tmp_path, eager):
+    settings = json.loads((copied_run / "config.json").read_text())
+    (copied_run / "config.json").write_text(json.dumps(settings | {"ema": 0.0}))
+    flags = ["--checkpoints_dir", tmp_path, "--run_name", "second", "--image_size", 32, "--max_steps", 1]
+    assert call(train.main, *records, *flags, "--init_from", copied_run / "model.ckpt-4").status == cli.DONE
+    begun, theirs = restored(tmp_path / "second", 0), restored(trained_run, 4)
+    assert same(begun.G_ema, theirs.G) and same(begun.F_ema, theirs.F)
+
+
+def test_a_run_killed_before_its_first_checkpoint_begins_again_with_those_networks(call, trained_run, records, tmp_path, monkeypatch):
+    monkeypatch.setattr(train.Training, "go", lambda self: cli.DONE)
+    flags = ["--checkpoints_dir", tmp_path, "--run_name", "second", "--image_size", 32]
+    assert call(train.main, *records, *flags, "--init_from", trained_run).status == cli.DONE
+    assert checkpoint_steps(tmp_path / "second") == []
+    monkeypatch.undo()
+    monkeypatch.setattr(train.Training, "loop", lambda self: None)
+    assert call(train.main, "--load_model", tmp_path / "second").status == cli.DONE
+    assert same(restored(tmp_path / "second", 0).G, restored(trained_run, 6).G)
+
+
+@pytest.mark.parametrize(
+    ("source", "flags", "words"),
+    [
+        ("nowhere", [], ["--init_from nowhere", "no such run"]),
+        ("copied/model.ckpt-5", [], ["copied/model.ckpt-5", "no such run"]),
+        ("copied", ["--ngf", 4, "--ndf", 2, "--recipe", "chapter"], ["--upsample transpose (it has resize), --ngf 4 (it has 2): "]),
+        ("empty", [], ["empty: no checkpoint in this run yet"]),
+        ("other", [], ["model.ckpt-6", "does not fit"]),
+    ],
+)
+def test_networks_that_cannot_be_begun_with_are_refused(call, copied_run, records, tmp_path, source, flags, words):
+    for file in copied_run.glob("model.ckpt-5.*"):
+        file.unlink()
+    settings = json.loads((copied_run / "config.json").read_text())
+    for name, blocks in (("other", 2), ("empty", 1)):
+        other = shutil.copytree(copied_run, tmp_path / name)
+        (other / "config.json").write_text(json.dumps(settings | {"n_res_blocks": blocks}))
+    (tmp_path / "empty" / "checkpoint").unlink()
+    before = snapshot(tmp_path)
+    flags = ["--checkpoints_dir", tmp_path, "--image_size", 32, *flags]
+    call(train.main, *records, *flags, "--init_from", source).assert_refused(*words)
+    assert snapshot(tmp_path) == before
+
+
 # --- what goes wrong on the way
 
 
@@ -213,7 +297,7 @@ def test_weights_that_are_not_finite_are_not_saved(call, copied_run, eager, at_l
     """A gradient can be infinite where the loss is not yet."""
     models = []
     plain = train.build_model
-    monkeypatch.setattr(train, "build_model", lambda *args: models.append(plain(*args)) or models[0])
+    monkeypatch.setattr(train, "build_model", lambda *args, **kwargs: models.append(plain(*args, **kwargs)) or models[0])
     at_log(7, lambda: models[0].F.trainable_variables[0].assign_add(tf.fill(models[0].F.trainable_variables[0].shape, np.nan)))
     outcome = call(train.main, "--load_model", copied_run, "--max_steps", 20, "--save_every", 7)
     assert outcome.status == cli.PARTIAL

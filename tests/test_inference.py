@@ -170,6 +170,7 @@ def test_a_pattern_finds_pictures_in_folders_and_keeps_these(infer, tmp_path, lo
     assert (tmp_path / "c.png").is_file()
 
 
+@pytest.mark.long
 def test_a_pipe_is_a_picture(infer, tmp_path, model_file, expected, loaded_once):
     (picture,) = put(tmp_path, "a.png")
     command = [sys.executable, ROOT / "inference.py", "--model", model_file, "--input", "-", "--output", "-", "--format", "tif"]
@@ -395,6 +396,7 @@ def test_a_single_picture_that_is_there_is_left(infer, tmp_path):
     assert outcome.status == 0 and "b.png: 0 of 1 translated" in outcome.out and snapshot(tmp_path) == before
 
 
+@pytest.mark.long
 def test_two_processes_fill_one_folder_at_once(tmp_path, model_file):
     """Folders that both need, and pictures whose names begin alike."""
     names = [f"{folder}/{'a' * 60}{i}.png" for folder in ("a", "a/b", "c/d/e") for i in range(8)]

@@ -210,6 +210,7 @@ def test_whole_names_the_target_in_errors(tmp_path, call):
 # --- the commands
 
 
+@pytest.mark.long
 def test_build_train_export_and_translate_on_remote_storage(call, eager, tmp_path):
     """All that the commands read and write lies there, and nothing here."""
     folder = remote_folder()

@@ -131,6 +131,7 @@ def test_a_signal_saves_and_says_how_to_go_on(call, copied_run, eager, stop_at, 
     assert checkpoint_steps(copied_run) == [4, 5, 6, 7]
 
 
+@pytest.mark.long
 def test_after_a_damaged_checkpoint_the_one_before_is_gone_on_from(call, trained_run, copied_run):
     """Steps 5 and 6 are done twice: TensorBoard must show them once."""
     for step in (5, 6):
@@ -212,6 +213,7 @@ def same(one: keras.Model, other: keras.Model) -> bool:
     return all([np.array_equal(*pair) for pair in pairs])
 
 
+@pytest.mark.long
 def test_a_run_begins_with_the_networks_of_another(call, trained_run, records, tmp_path, eager):
     source = shutil.copytree(trained_run, tmp_path / "source")
     flags = ["--checkpoints_dir", tmp_path, "--init_from", "source", "--image_size", 36, "--ema", 0.5, "--pool_size", 0]
@@ -338,6 +340,7 @@ def test_a_run_folder_that_vanishes_ends_in_one_line(call, copied_run, eager, at
     assert not copied_run.exists()
 
 
+@pytest.mark.long
 def test_a_record_that_rots_stops_the_run_or_is_left_out(call, records, tmp_path, eager):
     X = Path(shutil.copy(records[1], tmp_path / "rotten.tfrecords"))
     data = bytearray(X.read_bytes())
@@ -530,6 +533,7 @@ def kids(monkeypatch):
     return kids
 
 
+@pytest.mark.long
 def test_a_run_is_measured_and_its_best_checkpoint_stays(call, records, tmp_path, eval_flags, eager, kids):
     measured = kids(at_2=0.3, at_4=0.1, at_6=0.2, at_8=0.2, at_9=0.15)
     few = [*TINY_RUN[:12], "--max_steps", 9, "--log_every", 2, "--save_every", 1, *eval_flags, "--checkpoints_dir", tmp_path]
@@ -550,6 +554,7 @@ def test_a_run_is_measured_and_its_best_checkpoint_stays(call, records, tmp_path
     assert sheet.shape[0] > 6 * 160
 
 
+@pytest.mark.long
 def test_what_is_measured_is_what_would_be_exported(call, records, tmp_path, eval_flags, eager):
     run = tmp_path / "run"
     call(train.main, *records, *TINY_RUN, *eval_flags, "--max_steps", 2, "--checkpoints_dir", tmp_path, "--run_name", "run")
@@ -562,6 +567,7 @@ def test_what_is_measured_is_what_would_be_exported(call, records, tmp_path, eva
     assert numbers == pytest.approx({name: found[name] for name in numbers}, abs=1e-4)
 
 
+@pytest.mark.long
 def test_a_stop_does_not_wait_for_the_measuring_which_is_made_up_for(call, records, tmp_path, eval_flags, eager, kids, stop_at):
     measured = kids(at_2=0.3, at_4=0.1, at_6=0.2)
     stop_at(2, signal.SIGTERM)

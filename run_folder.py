@@ -51,9 +51,14 @@ def new_run(checkpoints_dir: AnyPath, name: str | None, config: Config, data: di
     raise InputError(f"--run_name {name}: another process has just made it; name another")
 
 
+def _meanings(name: str, checkpoints_dir: AnyPath) -> tuple[AnyPath, AnyPath]:
+    """Where a name that was typed can be: in `checkpoints_dir`, or else it is a path."""
+    return checkpoints_dir / name, storage.path(name)
+
+
 def find_run(name: str, checkpoints_dir: AnyPath) -> AnyPath:
     """Returns the run folder that `name` means: a path, or a name in `checkpoints_dir`. Raises `InputError`."""
-    for run in (checkpoints_dir / name, storage.path(name)):
+    for run in _meanings(name, checkpoints_dir):
         if (run / "config.json").is_file():
             return run
     raise InputError(f"--load_model {name}: no such run in {checkpoints_dir} (a run folder holds config.json)")
@@ -61,7 +66,7 @@ def find_run(name: str, checkpoints_dir: AnyPath) -> AnyPath:
 
 def find_weights(name: str, checkpoints_dir: AnyPath) -> str:
     """Returns the checkpoint that `name` means: a run, whose newest it is, or a checkpoint, by path or in `checkpoints_dir`."""
-    for path in (checkpoints_dir / name, storage.path(name)):
+    for path in _meanings(name, checkpoints_dir):
         if (path / "config.json").is_file() or index_of(path).is_file():
             return find_checkpoint("--init_from", path)
     raise InputError(f"--init_from {name}: no such run in {checkpoints_dir} (a run folder holds config.json), and no checkpoint")
@@ -70,7 +75,7 @@ def find_weights(name: str, checkpoints_dir: AnyPath) -> str:
 def may_mean(name: str, checkpoint: str, checkpoints_dir: AnyPath) -> bool:
     """Tells whether `find_weights` may have found that checkpoint, which need not stand any more."""
     found = storage.path(checkpoint)
-    return any(path in (found, found.parent) for path in (checkpoints_dir / name, storage.path(name)))
+    return any(path in (found, found.parent) for path in _meanings(name, checkpoints_dir))
 
 
 def has_checkpoint(run: AnyPath) -> bool:

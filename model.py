@@ -38,6 +38,37 @@ class ConstantThenLinear(keras.optimizers.schedules.LearningRateSchedule):
         return {"rate": self.rate, "decay_start": self.decay_start, "total_steps": self.total_steps}
 
 
+class Adam(keras.optimizers.Adam):
+    """Adam (Kingma and Ba 2015) at the rate that a function returns; Keras' own, with one operation for each variable instead of fifteen.
+
+    The step of a variable is rate · √(1 - β₂ᵗ) / (1 - β₁ᵗ) · m / (√v + ε), where t counts the steps that were applied.
+    """
+
+    def __init__(self, rate: Callable[[], tf.Tensor], beta1: float):
+        # epsilon: PyTorch's and TensorFlow 1's, not Keras' 1e-7
+        super().__init__(lambda: rate() * self._correction(), beta_1=beta1, epsilon=1e-8)
+
+    def _correction(self) -> tf.Tensor:
+        """For the moments, which begin at 0."""
+        t = tf.cast(self.iterations + 1, tf.float64)
+        return tf.cast(tf.sqrt(1 - self.beta_2**t) / (1 - self.beta_1**t), keras.config.floatx())
+
+    def update_step(self, gradient, variable, learning_rate):
+        i = self._get_variable_index(variable)
+        tf.raw_ops.ResourceApplyAdam(
+            var=variable.handle,
+            m=self._momentums[i].value.handle,
+            v=self._velocities[i].value.handle,
+            beta1_power=tf.zeros((), variable.dtype),  # the correction is in the rate
+            beta2_power=tf.zeros((), variable.dtype),
+            lr=learning_rate,
+            beta1=tf.constant(self.beta_1, variable.dtype),
+            beta2=tf.constant(self.beta_2, variable.dtype),
+            epsilon=tf.constant(self.epsilon, variable.dtype),
+            grad=tf.cast(gradient, variable.dtype),
+        )
+
+
 def training_length(config: Config, pictures: int) -> tuple[int, int]:
     """Returns the step at which the decay starts and that at which training ends; `pictures`: of the larger domain."""
     steps_per_epoch = math.ceil(pictures / config.batch_size)
@@ -88,8 +119,7 @@ class CycleGAN(tf.Module):
         self.F_ema.set_weights(self.F.get_weights())
 
     def _adam(self, variables: list) -> keras.optimizers.Optimizer:
-        # epsilon: PyTorch's and TensorFlow 1's, not Keras' 1e-7
-        optimizer = keras.optimizers.Adam(self.learning_rate, beta_1=self.config.beta1, epsilon=1e-8)
+        optimizer = Adam(lambda: self.learning_rate(self.step), self.config.beta1)
         if self.config.precision == "float16":  # small gradients would vanish
             optimizer = keras.optimizers.LossScaleOptimizer(optimizer)
         optimizer.build(variables)  # its slots exist before a checkpoint is restored

@@ -42,14 +42,12 @@ def values(model: CycleGAN) -> dict[str, np.ndarray]:
 class PlainAdam:
     """Adam as in its paper (Kingma & Ba 2015, the efficient form at the end of section 2)."""
 
-    rounded_beta2 = float(np.float32(0.999))  # so Keras corrects the bias, in float64 too
-
     def __init__(self, rate: float, beta1: float):
         self.rate, self.beta1, self.step, self.moments = rate, beta1, 0, {}
 
     def apply(self, gradients: list, variables: list) -> None:
         self.step += 1
-        alpha = self.rate * np.sqrt(1 - self.rounded_beta2**self.step) / (1 - self.beta1**self.step)
+        alpha = self.rate * np.sqrt(1 - 0.999**self.step) / (1 - self.beta1**self.step)
         for i, (g, v) in enumerate(zip(gradients, variables, strict=True)):
             m, s = self.moments.get(i, (0, 0))
             m, s = self.beta1 * m + (1 - self.beta1) * g, 0.999 * s + 0.001 * g**2

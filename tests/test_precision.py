@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+import export_graph
 from config import Config
 from discriminator import Discriminator
 from generator import Generator
@@ -83,6 +84,45 @@ def test_a_step_in_bfloat16_is_the_float32_step_to_rounding(plain):
     assert all(np.isfinite(list(losses_of(lean._train_step(*pictures(1))).values())))
     assert lean.non_finite() is None
     assert all(not np.array_equal(a, b) for a, b in zip(before, lean.G.get_weights(), strict=True))
+
+
+def padded_by_themselves(function) -> set[str]:
+    """What of a traced function, and of those that it calls, are gradients of 16-bit convolutions that pad, or transposed ones.
+
+    oneDNN's kernels do not take these, and what steps in for them on a CPU takes thirty times as long.
+    """
+    graph = function.graph.as_graph_def()
+    nodes = [*graph.node, *(node for called in graph.library.function for node in called.node_def)]
+    backwards = [node for node in nodes if node.op in ("Conv2DBackpropInput", "Conv2DBackpropFilter")]
+    sixteen_bits = [node for node in backwards if node.attr["T"].type in (tf.bfloat16.as_datatype_enum, tf.float16.as_datatype_enum)]
+    assert sixteen_bits  # or there is nothing to be found
+    return {node.name for node in sixteen_bits if node.attr["padding"].s == b"EXPLICIT"}
+
+
+def test_no_convolution_of_a_16_bit_step_lacks_a_native_kernel():
+    lean = model(precision="bfloat16", upsample="resize", n_res_blocks=1)
+    assert padded_by_themselves(lean.train_step.get_concrete_function(*pictures(0))) == set()
+
+
+def test_no_transposed_convolution_in_16_bits_lacks_a_native_kernel():
+    with number_type("bfloat16"):
+        network = Generator(2, 0, upsample="transpose")
+
+    @tf.function
+    def gradients(x):
+        with tf.GradientTape() as tape:
+            y = network(x, training=True)
+        return tape.gradient(y, network.trainable_variables)
+
+    assert padded_by_themselves(gradients.get_concrete_function(pictures(0)[0])) == set()
+
+
+def test_no_convolution_of_a_16_bit_exported_model_lacks_a_native_kernel():
+    with number_type("bfloat16"):
+        network = Generator(2, 1, upsample="transpose")
+    functions = export_graph.signatures(network, {"image_size": 32})
+    for name in ("serving_default", "translate_part"):
+        assert padded_by_themselves(functions[name].get_concrete_function()) == set()
 
 
 @pytest.mark.long

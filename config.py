@@ -75,9 +75,9 @@ class Config:
     n_epochs_decay: int = _setting(100, number(int, 0), "epochs after that, in which the learning rate falls linearly to 0")
     max_steps: int | None = _setting(None, number(int, 1), "stop at this step at the latest; the decay then spans the second half")
     precision: str = _setting(
-        "float32",
+        "auto",
         str,
-        "number type of the networks' arithmetic; auto: the fastest that the device has by itself. Weights and losses are float32",
+        "number type of the networks' arithmetic; auto: bfloat16 where the device has it, else float32. Weights and losses are float32",
         True,
         choices=PRECISIONS,
     )

@@ -51,7 +51,10 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
         "--ema", action=BooleanFlag, help="export the moving average of the weights [if the run keeps one]; --noema: the weights themselves"
     )
     parser.add_argument(
-        "--precision", choices=PRECISIONS, help="number type of the models' arithmetic; auto: the fastest that this device has [as trained]"
+        "--precision",
+        choices=PRECISIONS,
+        default="float32",
+        help="number type of the models' arithmetic; 16 bits are slow where the processor lacks them; auto: the fastest of this device",
     )
     parser.add_argument(
         "--xla",
@@ -86,9 +89,7 @@ def main(argv: list[str] | None = None) -> int:
     cli.quiet_tensorflow()
     from utils import native_precision
 
-    precision = native_precision() if args.precision == "auto" else args.precision or config.precision
-    if args.format != "saved_model":
-        precision = "float32"  # whatever the run was trained in, its weights are
+    precision = native_precision() if args.precision == "auto" else args.precision
     config = dataclasses.replace(config, precision=precision)
     checkpoint = find_best(args.checkpoint_dir) if args.best else run_folder.find_checkpoint("--checkpoint_dir", args.checkpoint_dir)
     generators, step = restore_generators(checkpoint, config, ema)
@@ -139,7 +140,7 @@ def check_format(args: argparse.Namespace) -> None:
         if args.pictures:
             raise InputError(f"--pictures {args.pictures}: for --format onnx and tflite only; leave it out")
         return
-    if args.precision not in (None, "float32"):
+    if args.precision != "float32":
         remedy = "use --quantize float16" if args.format == "tflite" else "leave it out"
         raise InputError(f"--precision {args.precision}: --format {args.format} computes in float32; {remedy}")
     if args.xla:

@@ -60,6 +60,8 @@ def main(argv: list[str] | None = None) -> int:
     from utils import native_precision
 
     workers = distribution.connect(args.strategy)
+    if run is None:
+        settings.setdefault("precision", Config.precision)
     if settings.get("precision") == "auto":
         settings["precision"] = native_precision()  # which the run then keeps, on whatever device it is continued
     if run is None:
@@ -78,6 +80,17 @@ def with_architecture(settings: dict, checkpoint: str) -> dict:
     if wrong:
         raise InputError(f"{', '.join(wrong)}: --init_from {settings['init_from']} has networks of another architecture; leave out")
     return settings | networks | {"init_from": checkpoint}
+
+
+def number_type_words(precision: str, native: str) -> str:
+    """Says what a run computes in, and why, or what of it; `native`: what the device computes in by itself."""
+    if precision == "float16":
+        return precision
+    if precision == native:
+        return f"{precision}, " + ("as this device has no bfloat16" if native == "float32" else "which this device has")
+    if precision == "float32":
+        return f"{precision}, though this device has {native}, too"
+    return f"{precision}, which this device only imitates, many times slower; --init_from and --precision float32 make a new run of it"
 
 
 def share_threads() -> None:
@@ -247,12 +260,16 @@ class Training:
 
     def open(self, changed: dict | None) -> None:
         from summaries import Summaries
-        from utils import device_name
+        from utils import device_name, native_precision
 
         where = device_name()
         if (n := self.workers.strategy.num_replicas_in_sync) > 1:
             where = f"{n} × {where}" + (f", {self.workers.count} workers" if self.workers.count > 1 else "")
-        self.say(f"{self.run}: {self.X.total} + {self.Y.total} pictures, steps {self.step} to {self.total}, on {where}", sys.stdout)
+        self.say(
+            f"{self.run}: {self.X.total} + {self.Y.total} pictures, steps {self.step} to {self.total}, on {where}, "
+            f"in {number_type_words(self.config.precision, native_precision())}",
+            sys.stdout,
+        )
         self.say(f"watch it: tensorboard --logdir {shlex.quote(str(self.run))}", sys.stdout)
         resumed = changed is not None
         if resumed:

@@ -24,11 +24,11 @@ def device_name() -> str:
 
 
 def native_precision() -> str:
-    """The fastest number type that the device computes in by itself: "bfloat16", "float16" (GPUs of 2017 to 2019) or "float32"."""
+    """What `--precision auto` means: "bfloat16" where the device computes in it by itself, else "float32"."""
     gpus = tf.config.list_physical_devices("GPU")
     if gpus:
         generation = min(tf.config.experimental.get_device_details(gpu).get("compute_capability", (0, 0)) for gpu in gpus)
-        return "bfloat16" if generation >= (8, 0) else "float16" if generation >= (7, 0) else "float32"
+        return "bfloat16" if generation >= (8, 0) else "float32"  # NVIDIA's from 2020 on
     cpu = Path("/proc/cpuinfo")  # Linux
     words = set(cpu.read_text().split()) if cpu.is_file() else set()
     return "bfloat16" if words & {"avx512_bf16", "amx_bf16"} else "float32"

@@ -25,6 +25,7 @@ cli.quiet_tensorflow(split_cpu)
 
 # Flags of train.py for a run of a few seconds that shows every gate open.
 TINY_RUN = ["--image_size", "32", "--ngf", "2", "--ndf", "2", "--n_res_blocks", "1", "--pool_size", "2", "--ema", "0.9"]
+TINY_RUN += ["--precision", "float32"]  # on whatever processor the tests run
 TINY_RUN += ["--lambda_identity", "0"]  # whose two more passes are tested by themselves
 TINY_RUN += ["--max_steps", "6", "--log_every", "2", "--image_every", "3", "--save_every", "4", "--keep_every", "5"]
 

@@ -20,7 +20,7 @@ from pathlib import Path
 import numpy as np
 
 PROJECT = Path(__file__).parent.parent
-FLAGS = ["--image_size", "32", "--ngf", "2", "--ndf", "2", "--n_res_blocks", "1", "--pool_size", "2"]
+FLAGS = ["--image_size", "32", "--ngf", "8", "--ndf", "8", "--n_res_blocks", "1", "--pool_size", "2"]
 FLAGS += ["--ema", "0.9", "--lambda_identity", "0.5", "--save_every", "5", "--log_every", "5"]
 
 
@@ -134,6 +134,7 @@ def main() -> int:
     parser.add_argument("--kills", type=int, default=24)
     parser.add_argument("--while_saving", type=int, default=8, help="how many of them in the middle of a save, at least")
     parser.add_argument("--steps", type=int, default=2000)
+    parser.add_argument("--precision", default="float32", help="number type of the run's arithmetic")
     parser.add_argument("--longest", type=float, default=20, help="seconds until a random kill comes, at most; a start takes about ten")
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
@@ -148,6 +149,7 @@ def main() -> int:
             for domain, seeds in (("X", range(7)), ("Y", range(9, 14)))
         ]
         flags = ["--X", files[0], "--Y", files[1], *FLAGS, "--max_steps", args.steps, "--n_epochs", args.steps]
+        flags += ["--precision", args.precision]
         begin = time.monotonic()
         if train(folder, *flags, "--run_name", "whole").wait():
             raise RuntimeError((folder / "log").read_text())

@@ -21,6 +21,7 @@ def model(workers, **settings):
     from model import CycleGAN
 
     tiny = {"image_size": 32, "ngf": 1, "ndf": 1, "n_res_blocks": 0, "pool_size": 3, "ema": 0.9, "lambda_identity": 0.5}
+    tiny["precision"] = "float32"
     keras.utils.set_random_seed(0)
     with workers.strategy.scope():
         return CycleGAN(Config(batch_size=BATCH, **{**tiny, **settings}), decay_start=STEPS // 2, total_steps=STEPS)

@@ -1,3 +1,4 @@
+import json
 import shutil
 import subprocess
 import sys
@@ -151,6 +152,16 @@ def test_the_number_type_of_the_models_can_be_chosen(call, trained_run, tmp_path
     assert convolutions == {tf.as_dtype(used).as_datatype_enum}
     picture = draw(6, 32, 32)[None]
     assert np.abs(chosen(picture).astype(int) - plain(picture)).mean() < 2.5
+
+
+def test_a_model_of_a_run_in_16_bits_computes_in_32_as_it_may_travel(call, trained_run, tmp_path):
+    run = shutil.copytree(trained_run, tmp_path / "run")
+    settings = json.loads((run / "config.json").read_text())
+    (run / "config.json").write_text(json.dumps({**settings, "precision": "bfloat16"}))
+    assert call(export_graph.main, *flags(run, tmp_path)).status == 0
+    model = translator.load(tmp_path / "red2blue.pb")
+    assert model.metadata["precision"] == "float32"
+    assert {node.attr["T"].type for node in nodes(model) if node.op == "Conv2D"} == {tf.float32.as_datatype_enum}
 
 
 def test_models_that_compile_themselves_translate_the_same(call, trained_run, tmp_path):

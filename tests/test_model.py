@@ -11,6 +11,7 @@ from generator import Generator
 from model import ConstantThenLinear, CycleGAN, training_length
 
 TINY = {"image_size": 32, "ngf": 2, "ndf": 2, "n_res_blocks": 1, "pool_size": 2, "lambda_identity": 0, "ema": 0}
+TINY["precision"] = "float32"
 
 
 @pytest.fixture(autouse=True)

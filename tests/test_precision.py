@@ -14,6 +14,7 @@ from ops import number_type
 
 # Transposed convolutions, as with `resize` the gradient of one gamma of these networks nearly cancels, and roundings are all of it.
 TINY = {"image_size": 32, "ngf": 2, "ndf": 2, "n_res_blocks": 0, "upsample": "transpose", "pool_size": 1, "ema": 0}
+TINY["precision"] = "float32"
 
 
 def model(**settings) -> CycleGAN:
@@ -149,6 +150,23 @@ def test_float16_scales_its_losses_and_skips_steps_that_overflow(plain):
     assert scale >= 2.0**8
     assert all(not np.array_equal(a, b) for a, b in zip(before, weights, strict=True))
     assert half.non_finite() is None
+
+
+def test_a_step_that_a_loss_scale_skips_counts_for_the_rate_all_the_same():
+    keras.utils.set_random_seed(0)
+    half = CycleGAN(Config(**TINY | {"precision": "float16", "lambda_identity": 0}), decay_start=0, total_steps=1)
+    for optimizer, scale in ((half.generator_optimizer, 2.0**120), (half.discriminator_optimizer, 2.0**8)):
+        optimizer.dynamic_scale.assign(scale)  # the former's gradients overflow
+    half._train_step(*pictures(0))
+    counts = [optimizer.inner_optimizer.iterations for optimizer in (half.generator_optimizer, half.discriminator_optimizer)]
+    assert [int(count) for count in counts] == [0, 1]
+
+    half.generator_optimizer.dynamic_scale.assign(2.0**8)
+    before = [*half.G.get_weights(), *half.D_X.get_weights()]
+    assert float(half._train_step(*pictures(1))["learning_rate"]) == 0  # as the log says: nothing moves any more
+    assert int(counts[0]) == 1
+    for old, new in zip(before, [*half.G.get_weights(), *half.D_X.get_weights()], strict=True):
+        np.testing.assert_array_equal(old, new)
 
 
 @pytest.mark.long

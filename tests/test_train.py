@@ -75,7 +75,7 @@ def checkpoint_steps(run: Path) -> list[int]:
 def test_a_run_leaves_its_settings_and_its_checkpoints(trained_run):
     assert Config.load(trained_run) == Config(
         X=Config.load(trained_run).X, Y=Config.load(trained_run).Y, image_size=32, ngf=2, ndf=2, n_res_blocks=1, pool_size=2,
-        lambda_identity=0, ema=0.9, max_steps=6, log_every=2, image_every=3, save_every=4, keep_every=5,
+        lambda_identity=0, ema=0.9, precision="float32", max_steps=6, log_every=2, image_every=3, save_every=4, keep_every=5,
     )  # fmt: skip
     assert checkpoint_steps(trained_run) == [4, 5, 6]
     assert tf.train.latest_checkpoint(str(trained_run)) == str(trained_run / "model.ckpt-6")
@@ -245,7 +245,7 @@ def test_averages_begin_as_the_networks_if_the_other_run_keeps_none(call, traine
 
 
 def test_a_run_killed_before_its_first_checkpoint_begins_again_with_those_networks(call, trained_run, records, tmp_path, monkeypatch):
-    monkeypatch.setattr(train.Training, "go", lambda self: cli.DONE)
+    monkeypatch.setattr(train.Training, "go", lambda self, **_: cli.DONE)
     flags = ["--checkpoints_dir", tmp_path, "--run_name", "second", "--image_size", 32]
     assert call(train.main, *records, *flags, "--init_from", trained_run).status == cli.DONE
     assert checkpoint_steps(tmp_path / "second") == []
@@ -414,14 +414,31 @@ def test_a_run_that_cannot_be_continued_is_refused(call, copied_run, tmp_path):
 
 
 def test_auto_becomes_the_number_type_that_the_run_keeps(call, records, tmp_path, monkeypatch):
-    monkeypatch.setattr(train.Training, "go", lambda self: cli.DONE)
+    monkeypatch.setattr(train.Training, "go", lambda self, **_: cli.DONE)
     monkeypatch.setattr(utils, "native_precision", lambda: "bfloat16")
-    flags = ["--checkpoints_dir", tmp_path, "--precision", "auto"]
-    assert call(train.main, *records, *TINY_RUN, *flags, "--run_name", "run").status == cli.DONE
-    assert json.loads((tmp_path / "run" / "config.json").read_text())["precision"] == "bfloat16"
+    folder, auto = ["--checkpoints_dir", tmp_path], ["--precision", "auto"]
+    at = TINY_RUN.index("--precision")
+    assert call(train.main, *records, *TINY_RUN[:at], *TINY_RUN[at + 2 :], *folder, "--run_name", "run").status == cli.DONE  # the default
+    assert call(train.main, *records, *TINY_RUN, *auto, *folder, "--run_name", "asked").status == cli.DONE
+    assert [json.loads((tmp_path / name / "config.json").read_text())["precision"] for name in ("run", "asked")] == ["bfloat16"] * 2
 
     monkeypatch.setattr(utils, "native_precision", lambda: "float32")  # gone on with elsewhere
-    call(train.main, "--load_model", "run", *flags).assert_refused("--precision float32 (the run has bfloat16)")
+    assert call(train.main, "--load_model", "run", *folder).status == cli.DONE
+    call(train.main, "--load_model", "run", *auto, *folder).assert_refused("--precision float32 (the run has bfloat16)")
+
+
+@pytest.mark.parametrize(
+    ("precision", "native", "words"),
+    [
+        ("bfloat16", "bfloat16", "bfloat16, which this device has"),
+        ("float32", "float32", "float32, as this device has no bfloat16"),
+        ("float32", "bfloat16", "float32, though this device has bfloat16, too"),
+        ("bfloat16", "float32", "many times slower; --init_from and --precision float32"),
+        ("float16", "float32", "float16"),
+    ],
+)
+def test_the_first_line_says_what_is_computed_in_and_why(precision, native, words):
+    assert words in train.number_type_words(precision, native)
 
 
 @pytest.mark.parametrize(("processors", "threads"), [(1, "1"), (2, "1"), (8, "4"), (None, "1")])
@@ -440,7 +457,7 @@ def test_a_number_of_threads_that_is_set_stays(monkeypatch):
 
 def test_a_run_is_named_by_the_minute(call, records, tmp_path, monkeypatch):
     monkeypatch.setattr(run_folder.time, "strftime", lambda form: "20200912-1241")
-    monkeypatch.setattr(train.Training, "go", lambda self: cli.DONE)
+    monkeypatch.setattr(train.Training, "go", lambda self, **_: cli.DONE)
     for _ in range(2):
         assert call(train.main, *records, *TINY_RUN, "--checkpoints_dir", tmp_path).status == cli.DONE
     assert sorted(f.name for f in tmp_path.iterdir()) == ["20200912-1241", "20200912-1241-2"]

@@ -4,6 +4,7 @@ import numpy as np
 import tensorflow as tf
 
 import images
+import runtimes
 from cli import InputError
 from storage import AnyPath
 from translator import Translator
@@ -17,7 +18,8 @@ class FrozenGraph(Translator):
 
     def __call__(self, pictures: np.ndarray, statistics: None = None) -> np.ndarray:
         """uint8 (B, N, N, 3) → uint8 (B, N, N, 3)."""
-        return np.stack([self._translate(picture) for picture in pictures])
+        with runtimes.memory_error():
+            return np.stack([self._translate(picture) for picture in pictures])
 
     def _translate(self, picture: np.ndarray) -> np.ndarray:
         shape = self.model.inputs[0].shape

@@ -21,6 +21,7 @@ import gallery
 import images
 import storage
 import tiling
+import translator
 from cli import InputError
 from storage import AnyPath
 
@@ -108,10 +109,6 @@ def main(argv: list[str] | None = None) -> int:
     # A picture gets its name when it is whole: what is there is done.
     left = [job for job in jobs if not (args.resume and job.output is not PIPE and all(map(storage.stands, job.outputs)))]
 
-    cli.quiet_tensorflow()
-    import translator
-    from utils import device_name
-
     there, back = translator.load(args.model), translator.load(args.cycle) if args.cycle else None
     for model in (there, back):
         if model and model.fixed_size and args.image_size not in (None, model.fixed_size):
@@ -126,7 +123,7 @@ def main(argv: list[str] | None = None) -> int:
         print(f"left out: {' '.join(line.split())}", file=sys.stderr)
     if args.gallery:
         translation.write_gallery(jobs)
-    words = [f"{len(left) - len(left_out)} of {len(jobs)} translated on {device_name()} in {time.monotonic() - began:.1f} s"]
+    words = [f"{len(left) - len(left_out)} of {len(jobs)} translated on {there.device} in {time.monotonic() - began:.1f} s"]
     words += [f"{len(jobs) - len(left)} were there"] * args.resume
     words += [f"after the way back they differ by {np.mean(differences):.2%} of the range"] if differences else []
     print(f"{args.output}: {', '.join(words)}", file=sys.stderr if args.output == "-" else sys.stdout)
@@ -297,8 +294,6 @@ class Translation:
 
     def translate(self, model, pixels: np.ndarray, name: str) -> np.ndarray:
         """uint8 (B, H, W, 3) → uint8 (B, H, W, 3), in tiles if need be; tiles shrink if memory turns out not to be enough."""
-        from tensorflow.errors import ResourceExhaustedError
-
         count, height, width, _ = pixels.shape
 
         def tell(done: int, of: int) -> None:
@@ -313,7 +308,7 @@ class Translation:
                 if count > 1:
                     return model(pixels)
                 return tiling.translate_in_tiles(model, pixels[0], self.tile, tell)[np.newaxis]
-            except ResourceExhaustedError:
+            except MemoryError:
                 if self.tile <= tiling.LEAST:
                     raise
                 self.tile = max(tiling.LEAST, self.tile // 2 // tiling.STEP * tiling.STEP)

@@ -1,10 +1,12 @@
 """Models that other runtimes than TensorFlow's run, ONNX and TensorFlow Lite, as functions of pictures. Imports no training code."""
 
 import contextlib
+import ctypes
 import json
 import os
 import warnings
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -21,16 +23,21 @@ NAMES = {"saved_model": "SavedModel", "onnx": "ONNX model", "tflite": "TensorFlo
 class OnnxModel:
     """Holds everything, as a SavedModel does: it takes pictures of any size, and pads and rounds by itself."""
 
-    def __init__(self, data: bytes):
+    def __init__(self, file: AnyPath, data: bytes):
         try:
             import onnxruntime
         except ImportError:
             raise InputError("an ONNX model needs ONNX Runtime, which is not installed: bash scripts/setup.sh onnx") from None
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 4  # what is fatal is raised as well
+        options.enable_mem_pattern = False  # which from the second picture on takes more memory, and no less time
         there = onnxruntime.get_available_providers()  # some of which need more than is installed
         providers = [name for name in ("CUDAExecutionProvider", "CPUExecutionProvider") if name in there]
-        self.session = onnxruntime.InferenceSession(data, options, providers=providers)
+        model = str(file) if isinstance(file, Path) else data  # of which a session keeps a copy
+        self.session = onnxruntime.InferenceSession(model, options, providers=providers)
+        with contextlib.suppress(AttributeError):  # glibc alone has it
+            ctypes.CDLL(None).malloc_trim(0)  # what loading took, up to twice the model, would stay beside what translating takes
+        self.device = self.session.get_providers()[0].removesuffix("ExecutionProvider")
         self.metadata = _parse(self.session.get_modelmeta().custom_metadata_map.get(METADATA))
         names = [x.name for x in (*self.session.get_inputs(), *self.session.get_outputs())]
         if names != ["input_image", "output_image", "generated"]:
@@ -45,14 +52,16 @@ class OnnxModel:
         return self._run("generated", pictures)
 
     def _run(self, output: str, pictures: np.ndarray) -> np.ndarray:
-        with _out_of_memory():
+        with memory_error():
             return self.session.run([output], {"input_image": np.ascontiguousarray(pictures, np.uint8)})[0]
 
 
 class TFLiteModel:
     """Holds the network alone, on floats in [-1, 1] whose height and width are multiples of 4; what else there is to do is done here."""
 
-    def __init__(self, data: bytes):
+    device = "CPU"
+
+    def __init__(self, file: AnyPath, data: bytes):
         import tensorflow as tf
         from tensorflow.lite.tools.flatbuffer_utils import schema_fb
 
@@ -75,7 +84,7 @@ class TFLiteModel:
         """uint8 (B, H, W, 3) → what the network makes of them, before it is rounded: float32 in [-1, 1]."""
         height, width = pictures.shape[1:3]
         padded = pictures.take(_indices(height), axis=1).take(_indices(width), axis=2)
-        with _out_of_memory():
+        with memory_error():
             generated = self.runner(input_image=padded.astype(np.float32) / np.float32(127.5) - 1)["output_image"]
         return generated[:, :height, :width]
 
@@ -98,15 +107,13 @@ def _parse(metadata: str | bytes | None) -> dict[str, Any]:
 
 
 @contextlib.contextmanager
-def _out_of_memory() -> Iterator[None]:
-    """Raises TensorFlow's error where a runtime lacks memory: inference.py answers it with smaller tiles."""
+def memory_error() -> Iterator[None]:
+    """Raises `MemoryError` where a runtime lacks memory, which each says in its own way: inference.py answers it with smaller tiles."""
     try:
         yield
     except Exception as e:
-        if isinstance(e, MemoryError) or "alloc" in str(e).lower():
-            from tensorflow.errors import ResourceExhaustedError
-
-            raise ResourceExhaustedError(None, None, str(e)) from None
+        if type(e).__name__ == "ResourceExhaustedError" or "alloc" in str(e).lower():  # the former is TensorFlow's
+            raise MemoryError(str(e)) from None
         raise
 
 
@@ -132,7 +139,7 @@ def load(file: AnyPath, data: bytes) -> OnnxModel | TFLiteModel | None:
     if found is None:
         return None
     try:
-        return {"onnx": OnnxModel, "tflite": TFLiteModel}[found](data)
+        return {"onnx": OnnxModel, "tflite": TFLiteModel}[found](file, data)
     except InputError as e:
         raise InputError(f"{file}: {e}") from None
     except _Foreign:

@@ -1,12 +1,15 @@
-"""A model file → one callable, uint8 pictures in, uint8 pictures out. Imports no training code: if it runs, the SavedModel stands alone."""
+"""A model file → one callable, uint8 pictures in, uint8 pictures out.
+
+Imports no training code: if it runs, the SavedModel stands alone. Imports TensorFlow only for a model that needs it, as that takes seconds.
+"""
 
 import json
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-import tensorflow as tf
 
+import cli
 import runtimes
 from cli import InputError
 from storage import AnyPath, path
@@ -21,21 +24,31 @@ class Translator:
     model: Any = field(repr=False)  # a signature alone would not keep it alive
     fixed_size: int | None = None  # the only side that the model can translate, if there is but one
 
-    def __call__(self, pictures: np.ndarray, statistics: tf.Tensor | None = None) -> np.ndarray:
-        """uint8 (B, H, W, 3) → uint8 (B, H, W, 3), any height and width. `statistics`: the pictures are parts of one that has these."""
-        pictures = tf.constant(pictures, tf.uint8)
-        if statistics is None:
-            return self._ask("serving_default", input_image=pictures)["output_image"].numpy()
-        return self._ask("translate_part", input_image=pictures, statistics=statistics)["output_image"].numpy()
+    def __call__(self, pictures: np.ndarray, statistics: np.ndarray | None = None) -> np.ndarray:
+        """uint8 (B, H, W, 3) → uint8 (B, H, W, 3), any height and width. `statistics`: the pictures are parts of one that has these.
 
-    def statistics(self, parts: np.ndarray) -> tf.Tensor | None:
+        Raises `MemoryError`, whatever runs the model.
+        """
+        if statistics is None:
+            return self._ask("serving_default", "output_image", input_image=pictures)
+        return self._ask("translate_part", "output_image", input_image=pictures, statistics=statistics)
+
+    def statistics(self, parts: np.ndarray) -> np.ndarray | None:
         """Parts of a picture, uint8 (B, H, W, 3) → what the model normalises all of it with; None if it cannot tell."""
         if not self.knows_statistics:
             return None
-        return self._ask("statistics", input_image=tf.constant(parts, tf.uint8))["statistics"]
+        return self._ask("statistics", "statistics", input_image=parts)
 
-    def _ask(self, signature: str, **inputs: tf.Tensor) -> dict[str, tf.Tensor]:
-        return self.model.signatures[signature](**inputs)
+    def _ask(self, signature: str, output: str, **inputs: np.ndarray) -> np.ndarray:
+        with runtimes.memory_error():
+            return self.model.signatures[signature](**inputs)[output].numpy()
+
+    @property
+    def device(self) -> str:
+        """Names the device that computes."""
+        from utils import device_name  # which imports TensorFlow
+
+        return device_name()
 
     @property
     def image_size(self) -> int:
@@ -61,6 +74,10 @@ class RuntimeTranslator(Translator):
     def __call__(self, pictures: np.ndarray, statistics: None = None) -> np.ndarray:
         return self.model(pictures)
 
+    @property
+    def device(self) -> str:
+        return self.model.device
+
 
 def load(file: str | AnyPath) -> Translator:
     """Loads a model of export_graph.py, in whatever format, or a frozen graph of the TensorFlow 1 project.
@@ -74,6 +91,8 @@ def load(file: str | AnyPath) -> Translator:
         if file.name == "saved_model.pb":
             raise InputError(f"{file}: is part of a SavedModel; name its folder, {file.parent}")
         data = file.read_bytes()
+        if runtimes.kind_of(data) != "onnx":
+            cli.quiet_tensorflow()
         if model := runtimes.load(file, data):
             return RuntimeTranslator(file, model.metadata, model)
         import frozen_graph
@@ -81,6 +100,9 @@ def load(file: str | AnyPath) -> Translator:
         return frozen_graph.load(file, data)
     if not (file / "saved_model.pb").is_file():
         raise InputError(f"{file}: no model (a folder without saved_model.pb); make one with export_graph.py")
+    cli.quiet_tensorflow()
+    import tensorflow as tf
+
     try:
         model = tf.saved_model.load(str(file))
     except Exception as e:  # a damaged model can raise nearly anything

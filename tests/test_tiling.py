@@ -119,13 +119,13 @@ def test_parts_of_a_picture_together_have_its_statistics(model):
     """But for their borders, which weigh little in a large one."""
     picture = uneven(256, 256)
     whole, parts = (
-        model.statistics(picture[None]).numpy(),
+        model.statistics(picture[None]),
         np.stack([picture[i : i + 128, j : j + 128] for i in (0, 128) for j in (0, 128)]),
     )
     deviation = np.sqrt(whole[1] + 1e-5)
 
     def distance(parts: np.ndarray) -> float:
-        return float(np.abs((model.statistics(parts).numpy()[0] - whole[0]) / deviation).mean())
+        return float(np.abs((model.statistics(parts)[0] - whole[0]) / deviation).mean())
 
     assert distance(parts) < 0.25 * min(distance(part[None]) for part in parts)
 

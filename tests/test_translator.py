@@ -1,5 +1,6 @@
 """A model file becomes a function of pictures, and stands alone."""
 
+import collections
 import gc
 import shutil
 import subprocess
@@ -11,6 +12,7 @@ import pytest
 import tensorflow as tf
 from conftest import draw
 
+import frozen_graph
 import translator
 from cli import InputError
 
@@ -66,6 +68,17 @@ def test_it_imports_no_training_code():
     program = "import sys, translator; print(*sorted({'generator', 'discriminator', 'model', 'ops', 'reader', 'train'} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True)
     assert (done.returncode, done.stdout) == (0, "\n"), done.stderr
+
+
+@pytest.mark.parametrize("kind", [translator.Translator, frozen_graph.FrozenGraph])
+def test_too_little_memory_is_pythons_error(kind):
+    def fail(*args, **inputs):
+        raise tf.errors.ResourceExhaustedError(None, None, "OOM")
+
+    fail.signatures = collections.defaultdict(lambda: fail)
+    fail.inputs = [tf.zeros((8, 8, 3))]
+    with pytest.raises(MemoryError, match="OOM"):
+        kind(Path("m.pb"), {}, fail)(draw(0, 8, 8)[None])
 
 
 def damage(file: Path, model_file: Path) -> None:

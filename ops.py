@@ -98,15 +98,30 @@ def crop(x: tf.Tensor, before: int, after: int) -> tf.Tensor:
 def kernel_gradient(x: tf.Tensor, dy: tf.Tensor, kernel: tf.Tensor, strides: int) -> tf.Tensor:
     """The gradient of the kernel of a convolution without padding, whose input was `x`.
 
-    On CPUs, with stride 1, as one matrix product for each of the kernel's pixels: what lay below that pixel, times `dy`. In bfloat16 that
-    takes four fifths of the time of oneDNN's own kernel.
+    On CPUs it is computed as `products`, with stride 2 of pictures in which 2×2 pixels have become one with four times the channels.
     """
-    if strides != 1 or kernel.shape[2] < 16 or tf.config.list_physical_devices("GPU"):
-        sizes = tf.shape(kernel)
-        return tf.raw_ops.Conv2DBackpropFilter(
-            input=x, filter_sizes=sizes, out_backprop=dy, strides=[1, strides, strides, 1], padding="VALID"
-        )
     rows, columns, channels, filters = kernel.shape
+    divided = rows % strides == columns % strides == 0
+    if channels * strides**2 < 16 or not divided or tf.config.list_physical_devices("GPU"):
+        return tf.raw_ops.Conv2DBackpropFilter(
+            input=x, filter_sizes=kernel.shape, out_backprop=dy, strides=[1, strides, strides, 1], padding="VALID"
+        )
+    if strides == 1:
+        return products(x, dy, rows, columns)
+    batch, height, width, _ = tf.unstack(tf.shape(dy))
+    seen = tf.slice(x, (0, 0, 0, 0), (batch, strides * (height - 1) + rows, strides * (width - 1) + columns, channels))
+    rows, columns = rows // strides, columns // strides
+    gathered = products(tf.nn.space_to_depth(seen, strides), dy, rows, columns)
+    gathered = tf.reshape(gathered, (rows, columns, strides, strides, channels, filters))
+    return tf.reshape(tf.transpose(gathered, (0, 2, 1, 3, 4, 5)), kernel.shape)
+
+
+def products(x: tf.Tensor, dy: tf.Tensor, rows: int, columns: int) -> tf.Tensor:
+    """The gradient of a kernel of rows × columns with stride 1: for each of its pixels, what lay below it, times `dy`.
+
+    In bfloat16 these matrix products take four fifths of the time of oneDNN's own kernel for this gradient.
+    """
+    channels, filters = x.shape[-1], dy.shape[-1]
     batch, height, width, _ = tf.unstack(tf.shape(dy))
     all_rows = tf.shape(x)[1]
     dy = tf.reshape(dy, (-1, filters))
@@ -116,8 +131,9 @@ def kernel_gradient(x: tf.Tensor, dy: tf.Tensor, kernel: tf.Tensor, strides: int
         below = [tf.slice(m[0], (i, 0, 0), (height, width, channels)) for i in range(rows) for m in moved]
     else:
         below = [tf.slice(m, (0, i, 0, 0), (batch, height, width, channels)) for i in range(rows) for m in moved]
-    products = [tf.matmul(tf.reshape(b, (-1, channels)), dy, transpose_a=True) for b in below]
-    return tf.reshape(tf.stack(products), kernel.shape)
+    return tf.reshape(
+        tf.stack([tf.matmul(tf.reshape(b, (-1, channels)), dy, transpose_a=True) for b in below]), (rows, columns, channels, filters)
+    )
 
 
 @keras.saving.register_keras_serializable("cyclegan")

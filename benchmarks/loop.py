@@ -48,7 +48,9 @@ def main() -> None:
 
     with subjects.records(args) as file:
         flags = {"X": file, "Y": file, "image_size": args.size, "ngf": args.ngf, "n_res_blocks": args.blocks, "precision": args.precision}
-        flags |= {"checkpoints_dir": file.parent, "max_steps": args.steps, "log_every": 4, "image_every": 10, "save_every": 10}
+        often, seldom = max(1, args.steps // 20), max(1, args.steps // 8)
+        flags |= {"checkpoints_dir": file.parent, "max_steps": args.steps}
+        flags |= {"log_every": often, "image_every": seldom, "save_every": seldom}
         with contextlib.redirect_stdout(sys.stderr):
             train.main([word for name, value in flags.items() for word in (f"--{name}", str(value))])
 

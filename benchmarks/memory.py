@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 
 from run import Table, quiet
+from turns import resident_megabytes
 
 DISTINCT, SIDE, CROP, BATCH = 300, 96, 64, 10
 
@@ -67,9 +68,8 @@ def feed(data: str, args: argparse.Namespace) -> None:
     X, Y = (Reader(data, CROP, batch_size=BATCH, name=name) for name in "XY")
     seconds = time.perf_counter() - began
     print(f"{len(X)} records in {len(X.shards)} shards, opened twice in {seconds:.2f} s; {empty:.0f} MB before, ", end="")
-    print(f"{resident_megabytes():.0f} MB after\n")
+    print(f"{resident_megabytes():.0f} MB after")
     table = Table("pictures of each domain", "resident, MB", "pictures a second, both domains")
-    print(table.head, flush=True)
     total, last = int(args.epochs * args.records), time.perf_counter()
     for step, _ in enumerate(feed_pairs(X, Y), 1):
         done = step * BATCH
@@ -80,12 +80,6 @@ def feed(data: str, args: argparse.Namespace) -> None:
             last = now
         if done >= total:
             break
-
-
-def resident_megabytes() -> float:
-    """What of this process is in memory now (Linux)."""
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return int(next(line for line in lines if line.startswith("VmRSS")).split()[1]) / 1024
 
 
 if __name__ == "__main__":

@@ -2,17 +2,17 @@
 
 import argparse
 import contextlib
+import os
 import shutil
 import subprocess
 import sys
 import tempfile
-import time
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 import cli  # noqa: E402
-from turns import serve  # noqa: E402
+from turns import resident_megabytes, serve, timed, why  # noqa: E402
 
 
 def our_step(args) -> None:
@@ -26,18 +26,19 @@ def our_step(args) -> None:
 
     from model import CycleGAN
 
+    imports = resident_megabytes()
     keras.utils.set_random_seed(0)
     model = CycleGAN(our_config(args))
     x, y = (tf.random.uniform((args.batch, args.size, args.size, 3), -1, 1) for _ in "xy")
-    serve(lambda: float(model.train_step(x, y)["loss/G"]) and None)
+    serve(lambda: float(model.train_step(x, y)["loss/G"]), imports)
 
 
 def our_config(args):
     from config import Config
 
     sizes = {"image_size": args.size, "ngf": args.ngf, "n_res_blocks": args.blocks, "batch_size": args.batch}
-    as_in_the_paper = {"upsample": "transpose", "lambda_identity": 0, "ema": 0}
-    return Config(**sizes, **as_in_the_paper, precision=args.precision, xla=args.xla)
+    settings = {} if args.defaults else {"upsample": "transpose", "lambda_identity": 0, "ema": 0}
+    return Config(**sizes, **settings, precision=args.precision, xla=args.xla)
 
 
 def torch_step(args) -> None:
@@ -46,10 +47,11 @@ def torch_step(args) -> None:
 
     from peer import CycleGAN
 
+    imports = resident_megabytes()
     torch.manual_seed(0)
     model = CycleGAN(args.ngf, 64, args.blocks, args.precision == "bfloat16", args.channels_last, args.compiled)
     x, y = torch.rand(2, args.batch, 3, args.size, args.size) * 2 - 1
-    serve(lambda: model.train_step(x, y) and None)
+    serve(lambda: model.train_step(x, y), imports)
 
 
 def pictures(n: int, height: int, width: int):
@@ -67,10 +69,23 @@ def pictures(n: int, height: int, width: int):
 
 def our_model(args) -> Path:
     """An exported model with fresh weights; made by another process, whose memory is none of this one's."""
-    output = args.folder / f"{args.size}-{args.ngf}-{args.blocks}-{args.precision}-{args.quantize}.{args.format}"
+    precision = args.precision if args.format == "pb" else "float32"  # other runtimes choose by themselves what they compute in
+    output = args.folder / f"{args.size}-{args.ngf}-{args.blocks}-{precision}-{args.quantize}.{args.format}"
     if not output.exists():
-        subprocess.run([sys.executable, __file__, "export", *sys.argv[2:], "--output", str(output)], check=True, capture_output=True)
+        flags = ["--format", args.format, "--precision", precision, "--output", str(output)]
+        finish([sys.executable, __file__, "export", *sys.argv[2:], *flags])
     return output
+
+
+def finish(command: list[str]) -> float:
+    """Runs a command to its end, which is that of this process, too, if it fails. Returns its largest resident size, MB."""
+    with tempfile.TemporaryFile("w+", errors="replace") as said:
+        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=said)
+        _, status, usage = os.wait4(process.pid, 0)
+        process.returncode = os.waitstatus_to_exitcode(status)
+        if process.returncode:
+            sys.exit(why(said, process.returncode))
+    return usage.ru_maxrss / 1024  # at least that of this process when it began
 
 
 def export(args) -> None:
@@ -97,22 +112,30 @@ def export(args) -> None:
 
 def our_forward(args) -> None:
     """One picture through the exported model, uint8 in and out."""
-    cli.quiet_tensorflow()
+    if args.format != "onnx":
+        cli.quiet_tensorflow()
     import translator
 
+    imports = resident_megabytes()
     translate = translator.load(our_model(args))
     (picture,) = pictures(1, args.size, args.size)
-    serve(lambda: translate(picture[None]) is None or None)
+    serve(lambda: translate(picture[None]), imports)
 
 
 def torch_forward(args) -> None:
-    """The same through the peer's generator."""
+    """The same through the peer's generator. Compiled, its weights are constants, brought into the order that the kernels want."""
     import torch
 
     from peer import generator
 
+    imports = resident_megabytes()
     layout = torch.channels_last if args.channels_last else torch.contiguous_format
     net = generator(args.ngf, args.blocks).eval().to(memory_format=layout)
+    if args.compiled:
+        import torch._inductor.config
+
+        torch._inductor.config.freezing = True  # an option of torch.compile does only half of it
+        net = torch.compile(net)
     (picture,) = pictures(1, args.size, args.size)
 
     @torch.inference_mode()
@@ -122,7 +145,7 @@ def torch_forward(args) -> None:
             y = net(x.contiguous(memory_format=layout))
         ((y.float() + 1) * 127.5).round().clamp(0, 255).byte().permute(0, 2, 3, 1).numpy()
 
-    serve(forward)
+    serve(forward, imports)
 
 
 def onnx_forward(args) -> None:
@@ -150,11 +173,22 @@ def onnx_forward(args) -> None:
     serve(forward)
 
 
-def jpegs(args, n: int) -> Path:
-    """A folder of `n` JPEG files of 500×375 pixels."""
+def openvino_forward(args) -> None:
+    """Our ONNX file, as it is, through OpenVINO, which computes in bfloat16 by itself if the processor has that."""
+    import openvino
+
+    imports, args.format = resident_megabytes(), "onnx"
+    hint = {"INFERENCE_PRECISION_HINT": "f32"} if args.precision == "float32" else {}
+    translate = openvino.Core().compile_model(str(our_model(args)), "CPU", hint)
+    (picture,) = pictures(1, args.size, args.size)
+    serve(lambda: translate(picture[None])["output_image"], imports)
+
+
+def jpegs(args) -> Path:
+    """A folder of JPEG files of 500×375 pixels, 250 different ones at most."""
     from PIL import Image
 
-    folder = args.folder / f"jpegs-{n}"
+    n, folder = args.pictures, args.folder / f"jpegs-{args.pictures}"
     if not folder.exists():
         folder.mkdir()
         for i, picture in enumerate(pictures(min(n, 250), 375, 500)):
@@ -166,12 +200,12 @@ def jpegs(args, n: int) -> Path:
 
 @contextlib.contextmanager
 def records(args):
-    """A TFRecord file of 250 such pictures, in a folder of its own."""
+    """A TFRecord file of such pictures, in a folder of its own."""
     cli.quiet_tensorflow()
     import images
     from build_data import write_records
 
-    folder = jpegs(args, 250)
+    folder = jpegs(args)
     with tempfile.TemporaryDirectory(dir=args.folder) as work:
         file = Path(work, "pictures.tfrecords")
         write_records(images.find(folder), folder, [file], file, 0, True)
@@ -179,12 +213,12 @@ def records(args):
 
 
 def our_reader(args) -> None:
-    """A hundred training crops of 256×256 from JPEG files of 500×375, by `Reader`."""
+    """Training crops of 256×256 from JPEG files of 500×375, by `Reader`."""
     with records(args) as file:
         from reader import Reader
 
         batches = iter(Reader(file, 256).feed())
-        serve(lambda: [next(batches) for _ in range(100)] and None)
+        serve(lambda: [next(batches) for _ in range(args.crops)])
 
 
 def torch_reader(args) -> None:
@@ -193,7 +227,7 @@ def torch_reader(args) -> None:
     import torch
     from PIL import Image
 
-    files = sorted(jpegs(args, 250).iterdir())
+    files = sorted(jpegs(args).iterdir())
 
     class Pictures(torch.utils.data.Dataset):
         def __len__(self):
@@ -210,23 +244,15 @@ def torch_reader(args) -> None:
             return torch.from_numpy(np.asarray(picture, np.float32).transpose(2, 0, 1) / 127.5 - 1)
 
     batches = iter(torch.utils.data.DataLoader(Pictures(), num_workers=args.workers))
-    serve(lambda: [next(batches) for _ in range(100)] and None)
+    serve(lambda: [next(batches) for _ in range(args.crops)])
 
 
 def our_build(args) -> None:
-    """build_data.py's work on one folder of 2,000 pictures."""
-    cli.quiet_tensorflow()
-    import images
-    from build_data import write_records
-
-    folder = jpegs(args, 2000)
+    """build_data.py's work on one folder of pictures."""
 
     def build():
-        with tempfile.TemporaryDirectory(dir=args.folder) as work:
-            file = Path(work, "pictures.tfrecords")
-            began = time.perf_counter()
-            write_records(images.find(folder), folder, file, file, 0, False)
-            return time.perf_counter() - began
+        with records(args):
+            pass
 
     serve(build)
 
@@ -237,7 +263,7 @@ def pillow_build(args) -> None:
 
     from PIL import Image
 
-    files = sorted(jpegs(args, 2000).iterdir())
+    files = sorted(jpegs(args).iterdir())
 
     def build():
         with tempfile.TemporaryFile(dir=args.folder) as output:
@@ -251,16 +277,12 @@ def pillow_build(args) -> None:
 
 def our_inference(args) -> None:
     """The command inference.py, as a process, on a folder of pictures (or on one)."""
-    model, source = our_model(args), args.folder / f"inputs-{args.pictures}"
-    if not source.exists():
-        shutil.copytree(jpegs(args, 250), source)
-        for file in sorted(source.iterdir())[args.pictures :]:
-            file.unlink()
-    where = (
-        [str(source), str(args.folder / "translated")] if args.pictures > 1 else [str(source / "00000.jpg"), str(args.folder / "one.png")]
-    )
-    flags = ["--model", str(model), "--input", where[0], "--output", where[1], "--image_size", str(args.size), "--overwrite"]
-    serve_process([sys.executable, str(ROOT / "inference.py"), *flags])
+    model, source, output = our_model(args), jpegs(args), args.folder / "translated"
+    if args.pictures == 1:
+        (source,), output = source.iterdir(), output.with_suffix(".png")
+    flags = {"model": model, "input": source, "output": output, "image_size": args.size}
+    words = [word for name, value in flags.items() for word in (f"--{name}", str(value))]
+    serve_command([sys.executable, str(ROOT / "inference.py"), *words, "--overwrite"])
 
 
 def bare_inference(args) -> None:
@@ -272,31 +294,32 @@ def bare_inference(args) -> None:
         f"x = tf.zeros((1, {args.size}, {args.size}, 3), tf.uint8)",
         f"for _ in range({args.pictures}): model(input_image=x)['output_image'].numpy()",
     ]
-    serve_process([sys.executable, "-c", "\n".join(lines)])
+    serve_command([sys.executable, "-c", "\n".join(lines)])
 
 
-def serve_process(command: list[str]) -> None:
-    def run():
-        began = time.perf_counter()
-        subprocess.run(command, check=True, capture_output=True)
-        return time.perf_counter() - began
-
-    serve(run)
+def serve_command(command: list[str]) -> None:
+    """A command from its start to its end; what counts is its own memory."""
+    sizes = []
+    serve(lambda: sizes.append(finish(command)), megabytes=lambda: max(sizes))
 
 
 def matmul(args) -> None:
-    """A large matrix product in TensorFlow: 2·2048³ operations."""
+    """Large matrix products in TensorFlow, of n×n for each n: the seconds of 10¹² operations at the rate of the fastest."""
     cli.quiet_tensorflow()
     import tensorflow as tf
 
-    a = tf.cast(tf.random.normal((2048, 2048)), args.precision)
-    serve(lambda: tf.matmul(a, a).numpy() is None or None)
+    squares = [tf.cast(tf.random.normal((n, n)), args.precision) for n in args.products]
+
+    def fastest():
+        return min(timed(lambda a=a: tf.matmul(a, a).numpy()) / (2 * a.shape[0] ** 3 / 1e12) for a in squares)
+
+    serve(fastest, clock=lambda work: work())
 
 
 SUBJECTS = {
     f.__name__: f
-    for f in (our_step, torch_step, our_forward, torch_forward, onnx_forward, our_reader, torch_reader, our_build, pillow_build)
-    + (our_inference, bare_inference, matmul, export)
+    for f in (our_step, torch_step, our_forward, torch_forward, onnx_forward, openvino_forward, our_reader, torch_reader, our_build)
+    + (pillow_build, our_inference, bare_inference, matmul, export)
 }
 
 
@@ -310,14 +333,17 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--blocks", type=int, default=9)
     parser.add_argument("--batch", type=int, default=1)
     parser.add_argument("--precision", default="float32")
+    parser.add_argument("--defaults", action="store_true", help="train.py's own settings, not those of the peer, which are the paper's")
     parser.add_argument("--format", default="pb", help="of the exported model, as its suffix")
     parser.add_argument("--quantize")
     parser.add_argument("--xla", action="store_true")
     parser.add_argument("--channels_last", action="store_true")
     parser.add_argument("--compiled", action="store_true")
     parser.add_argument("--workers", type=int, default=0)
-    parser.add_argument("--pictures", type=int, default=200)
-    parser.add_argument("--steps", type=int, default=80)
+    parser.add_argument("--pictures", type=int, default=250, help="how many files of pictures there are")
+    parser.add_argument("--crops", type=int, default=100, help="how many a turn")
+    parser.add_argument("--products", type=int, nargs="+", default=[2048, 4096], metavar="N", help="sides of the matrices")
+    parser.add_argument("--steps", type=int, default=80, help="of a run, in loop.py")
     return parser.parse_args()
 
 

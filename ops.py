@@ -176,7 +176,7 @@ class FewFilters(Convolution):
     def _convolve(self, x, kernel):
         k, width, channels, filters = kernel.shape
         rows = tf.reshape(tf.transpose(kernel, (1, 2, 0, 3)), (1, width, channels, k * filters))
-        return add_shifted_rows(convolve(x, rows, 1, self.pad, "REFLECT" if self.reflect else "CONSTANT"), k)
+        return add_shifted_rows(super()._convolve(x, rows), k)
 
 
 def add_shifted_rows(x: tf.Tensor, k: int) -> tf.Tensor:

@@ -1,0 +1,58 @@
+"""What users have from earlier versions: their runs go on to the same numbers, and their models give the same pictures."""
+
+import json
+import shutil
+import tarfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+from golden.make import LAST, MODELS, RUNS, STEP, numbers, processor
+
+import cli
+import export_graph
+import images
+import train
+import translator
+
+GOLDEN = Path(__file__).parent / "golden"
+
+
+@pytest.fixture(scope="module", params=RUNS)
+def golden(request, tmp_path_factory) -> Path:
+    """A folder with the golden files, one of them a run of its own name."""
+    folder = tmp_path_factory.mktemp("golden") / request.param
+    with tarfile.open(GOLDEN / f"{request.param}.tar.xz") as archive:
+        archive.extractall(folder, filter="data")
+    return folder
+
+
+def assert_same_picture(model: Path, golden: Path, expected: str) -> None:
+    picture, expected = images.read(golden / "picture.png"), images.read(golden / expected)
+    assert expected.std() > 10  # a model that has lost its weights makes grey
+    assert np.abs(translator.load(model)(picture[None])[0].astype(int) - expected).max() <= 1  # rounding
+
+
+def test_a_run_continues_to_the_same_numbers(call, golden, tmp_path, monkeypatch):
+    monkeypatch.chdir(shutil.copytree(golden, tmp_path / "copy"))
+    assert call(train.main, "--load_model", golden.name, "--checkpoints_dir", ".").status == cli.DONE
+    found, expected = numbers(Path(golden.name)), json.loads(Path("expected.json").read_text())
+    if processor() == expected.pop("processor"):
+        assert found == expected  # to the bit
+    for kind in ("tensors", "scalars"):
+        assert found[kind].keys() == expected[kind].keys()
+    for key, (magnitude, _) in expected["tensors"].items():
+        assert found["tensors"][key][0] == pytest.approx(magnitude, abs=1e-5), key
+    for key, values in expected["scalars"].items():
+        assert len(values) == LAST - STEP and found["scalars"][key] == pytest.approx(values, abs=1e-5), key
+
+
+@pytest.mark.parametrize("suffix", MODELS)
+def test_a_model_translates_as_it_did(golden, suffix):
+    assert_same_picture(golden / f"{golden.name}{suffix}", golden, f"{golden.name}{suffix}.png")
+
+
+def test_a_run_is_exported_as_it_was(call, golden, tmp_path):
+    models = ["--XtoY_model", tmp_path / "there.pb", "--YtoX_model", tmp_path / "back.pb"]
+    assert call(export_graph.main, "--checkpoint_dir", golden / golden.name, *models).status == cli.DONE
+    assert_same_picture(tmp_path / "there.pb", golden, f"{golden.name}.pb.png")

@@ -29,12 +29,16 @@ DATA = ["--X", "red.tfrecords", "--Y", "blue.tfrecords", "--checkpoints_dir", ".
 MODELS = {".pb": "saved_model", ".onnx": "onnx", ".tflite": "tflite"}
 
 
-def processor() -> str:
-    """What decides how sums are rounded: the processor, and how many cores of it."""
-    cpu = Path("/proc/cpuinfo")
-    lines = cpu.read_text().splitlines() if cpu.is_file() else []
-    name = next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.machine())
-    return f"{name}, {os.cpu_count()} cores"
+def machine() -> str:
+    """What decides how sums are rounded: the processor, how many cores of it, and TensorFlow."""
+    import tensorflow as tf
+
+    file = Path("/proc/cpuinfo")
+    lines = [line.partition(":") for line in file.read_text().split("\n\n")[0].splitlines()] if file.is_file() else []
+    about = {name.strip(): value.strip() for name, _, value in lines}
+    names = [about.get(key, "") for key in ("vendor_id", "cpu family", "model")]
+    wide = [flag for flag in about.get("flags", "").split() if flag.startswith(("avx", "amx", "fma"))]
+    return " ".join([platform.machine(), *names, *wide, f"{os.cpu_count()} cores, TensorFlow {tf.__version__}"])
 
 
 def numbers(run: Path) -> dict:
@@ -65,7 +69,7 @@ def main(name: str) -> None:
         conftest.write_records(Path(f"{file}.tfrecords"), [conftest.draw(seed + i, 36, 40) for i in range(3)])
     assert cli.run(train.main, [*DATA, *SMALL, *RUNS[name], "--run_name", name]) == cli.DONE
     run = Path(name)
-    expected = {"processor": processor(), **numbers(run)}
+    expected = {"machine": machine(), **numbers(run)}
     keep = {"config.json", "data.json", "history.jsonl", *(f.name for f in run.glob(f"model.ckpt-{STEP}.*"))}
     for file in run.iterdir():
         if file.name not in keep:

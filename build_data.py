@@ -11,12 +11,11 @@ import random
 import sys
 import time
 
-import cli
-import images
-import shards
-import storage
-from cli import InputError
-from storage import AnyPath
+from pictures import images, shards
+from system import cli, devices, storage, threads
+from system.cli import InputError
+from system.progress import Progress
+from system.storage import AnyPath
 
 JPEG = b"\xff\xd8"  # how such a file begins
 SEED = 180  # of the order in the file, so that equal folders give equal files
@@ -66,7 +65,7 @@ def main(argv: list[str] | None = None) -> int:
     for files, (_, folder, _) in zip(found, domains, strict=True):
         check_enough(folder, len(files), args.num_shards)
 
-    cli.quiet_tensorflow()
+    devices.quiet_tensorflow()
     with contextlib.ExitStack() as stack:  # all files of both domains are finished before any takes its name
         outputs = [
             [stack.enter_context(storage.whole(storage.path(name))) for name in shards.names(output, args.num_shards)]
@@ -109,14 +108,14 @@ def write_records(
     """
     import tensorflow as tf
 
-    from reader import to_record
+    from pictures.records import to_record
 
     began, left_out, written = time.monotonic(), [], 0
     files = deal(random.Random(SEED).sample(files, len(files)), len(shard_files))
-    progress = cli.Progress(len(files), "pictures")
+    progress = Progress(len(files), "pictures")
     with contextlib.ExitStack() as stack:
         writers = [stack.enter_context(tf.io.TFRecordWriter(str(file))) for file in shard_files]
-        for done, (picture, encoded) in enumerate(cli.in_order(lambda f: encode(f, max_size), files), 1):
+        for done, (picture, encoded) in enumerate(threads.in_order(lambda f: encode(f, max_size), files), 1):
             if isinstance(encoded, images.PictureError):
                 left_out.append(f"{picture}: {encoded}")
                 if strict:

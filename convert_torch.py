@@ -20,12 +20,11 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-import cli
 import export_graph
-import storage
-from cli import InputError
-from config import PRECISIONS
-from storage import AnyPath
+from system import cli, devices, storage
+from system.cli import InputError
+from system.storage import AnyPath
+from training.config import PRECISIONS
 
 Name = tuple[str, ...]  # the parts of a dotted name
 Modules = dict[Name, dict[str, np.ndarray]]  # their tensors by PyTorch's names: weight, bias, running_mean, running_var, …
@@ -82,8 +81,8 @@ def main(argv: list[str] | None = None) -> int:
     except InputError as e:
         raise InputError(f"--weights {args.weights}: {e}") from None
 
-    cli.quiet_tensorflow()
-    from utils import native_precision
+    devices.quiet_tensorflow()
+    from system.devices import native_precision
 
     precision = native_precision() if args.precision == "auto" else args.precision
     generator = build(layers, norm, precision)
@@ -281,7 +280,7 @@ def unpadded(layers: list[Layer]) -> list[str]:
 def build(layers: list[Layer], norm: str, precision: str = "float32"):
     """Our generator with these weights: (B, H, W, 3) in [-1, 1] → the same."""
     from generator import Generator
-    from ops import number_type
+    from system.devices import number_type
 
     with number_type(precision):
         generator = Generator(filters(layers[0]), residual_blocks(layers), norm)

@@ -16,15 +16,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-import cli
-import images
-import metrics
-import storage
-from cli import InputError
-from storage import AnyPath
+from pictures import images
+from quality import metrics
+from system import cli, devices, storage
+from system.cli import InputError
+from system.storage import AnyPath
 
 if TYPE_CHECKING:
-    from features import Features
+    from quality.features import Features
 
 SHEET_COLUMNS = 8
 UNTRANSLATED, COLOUR_CHANGE = "untranslated", "best linear colour change"
@@ -37,7 +36,10 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--input", metavar="DIR", **several, help="what is, or was, translated")
     parser.add_argument("--model", metavar="MODEL", **several, help="translates --input")
     parser.add_argument(
-        "--image_size", metavar="N", type=cli.number(int, 8, 4096), help="what --model gets has a short side of N pixels [the model's size]"
+        "--image_size",
+        metavar="N",
+        type=cli.number(int, 8, 4096),
+        help="what --model gets has a short side of N pixels [the model's size]",
     )
     parser.add_argument("--back", metavar="MODEL", **several, help="translates back: errors of the round trip, and of --back on --input")
     parser.add_argument("--real", metavar="DIR", **several, help="real pictures of the kind that translations should be: FID, KID")
@@ -57,7 +59,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
 def main(argv: list[str] | None = None) -> int:
     args = parse(argv)
     check(args)
-    cli.quiet_tensorflow()
+    devices.quiet_tensorflow()
     flags = ("fake", "input", "model", "back", "real", "truth")
     given = [{flag: getattr(args, flag)[i] if getattr(args, flag) else None for flag in flags} for i in range(len(args.fake or args.model))]
     directions = [
@@ -97,7 +99,7 @@ def check(args: argparse.Namespace) -> None:
 
 
 def load_features(file: AnyPath | None, first_side: int | None) -> "Features":
-    import features
+    from quality import features
 
     found = features.load(file) if file else features.inception()
     return dataclasses.replace(found, first_side=first_side)
@@ -107,7 +109,7 @@ def load_model(file: AnyPath | None) -> Callable[[np.ndarray], np.ndarray] | Non
     """A model as a function of one picture, uint8 (H, W, 3), that knows its `image_size`."""
     if file is None:
         return None
-    import translator
+    from formats import translator
 
     model = translator.load(file)
 
@@ -133,7 +135,7 @@ class Direction:
             if missing:
                 raise InputError(f"{folder}: has no picture {missing[0]}, which {fake or input} has ({len(missing)} missing)")
         if real:
-            from evaluation import check_count
+            from quality.held_out import check_count
 
             check_count(fake or input, len(self.names))
             check_count(real, len(images.find(real)))
@@ -144,7 +146,7 @@ class Direction:
 
     def measure(self, features: "Features | None") -> dict[str, Any]:
         """Returns all that was asked for, as it goes into the JSON file."""
-        from evaluation import RoundTrip, to_real
+        from quality.held_out import RoundTrip, to_real
 
         trip, from_truth = RoundTrip(), []
         translations = self.translations(trip, from_truth)  # which are made one by one, in one of the two ways below

@@ -12,14 +12,13 @@ from collections.abc import Callable
 from pathlib import PurePath
 from typing import Any
 
-import cli
-import run_folder
-import runtimes
-import shards
-import storage
-from cli import InputError
-from config import PRECISIONS, BooleanFlag, Config
-from storage import AnyPath
+from formats import model_files
+from pictures import shards
+from system import cli, devices, storage
+from system.cli import InputError
+from system.storage import AnyPath
+from training import run_folder
+from training.config import PRECISIONS, BooleanFlag, Config
 
 FORMAT_VERSION = 1
 
@@ -33,7 +32,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--YtoX_model", metavar="NAME", default="orange2apple.pb", help="model of F to write: a name or a path")
     parser.add_argument("--export_dir", metavar="DIR", type=storage.path, default="pretrained", help="where a bare name lands")
     parser.add_argument(
-        "--format", choices=runtimes.SUFFIXES, default="saved_model", help="what to write; a name's suffix becomes the format's own"
+        "--format", choices=model_files.SUFFIXES, default="saved_model", help="what to write; a name's suffix becomes the format's own"
     )
     parser.add_argument(
         "--quantize", choices=("float16", "int8"), help="weights of half the size, of saved_model and tflite; of a quarter, of tflite"
@@ -86,8 +85,8 @@ def main(argv: list[str] | None = None) -> int:
         check_output(output, args.format)
     storage.check_apart("--YtoX_model", outputs[1], "--XtoY_model", outputs[0])
 
-    cli.quiet_tensorflow()
-    from utils import native_precision
+    devices.quiet_tensorflow()
+    from system.devices import native_precision
 
     precision = native_precision() if args.precision == "auto" else args.precision
     config = dataclasses.replace(config, precision=precision)
@@ -111,12 +110,12 @@ def main(argv: list[str] | None = None) -> int:
     ]
     write, found = functools.partial(save_and_check, xla=args.xla), [""] * len(models)
     if args.format != "saved_model":
-        import formats
+        from formats import onnx
 
-        pictures, found = formats.check_pictures(args.pictures, config, metadata["image_size"]), []
+        pictures, found = onnx.check_pictures(args.pictures, config, metadata["image_size"]), []
 
         def write(generator, metadata: dict, file: AnyPath) -> None:
-            found.append(f"; {formats.write(generator, metadata, file, args.format, args.quantize, pictures)}")
+            found.append(f"; {onnx.write(generator, metadata, file, args.format, args.quantize, pictures)}")
 
     for (source, target), output, kept, words in zip(ways, outputs, export_all(models, args.overwrite, write), found, strict=True):
         if kept:
@@ -127,8 +126,8 @@ def main(argv: list[str] | None = None) -> int:
 
 def check_output(model: AnyPath, format: str = "saved_model") -> None:
     """Raises `InputError` unless a model can be written there, in the place of another one maybe."""
-    if storage.stands(model) and runtimes.kind(model) != format:
-        raise InputError(f"{model}: exists and is no {runtimes.NAMES[format]}; name another, or move it away")
+    if storage.stands(model) and model_files.kind(model) != format:
+        raise InputError(f"{model}: exists and is no {model_files.NAMES[format]}; name another, or move it away")
     storage.check_place(model)
 
 
@@ -152,10 +151,10 @@ def check_format(args: argparse.Namespace) -> None:
 
 def named(name: str, format: str) -> str:
     """A model's name as typed → the same with the format's suffix. A SavedModel has the one that was typed."""
-    suffix, name = runtimes.SUFFIXES[format], name.rstrip("/")
+    suffix, name = model_files.SUFFIXES[format], name.rstrip("/")
     if format == "saved_model" or name.lower().endswith(suffix):
         return name
-    others = [other for other in runtimes.SUFFIXES.values() if name.lower().endswith(other)]
+    others = [other for other in model_files.SUFFIXES.values() if name.lower().endswith(other)]
     return (name[: -len(others[0])] if others else name) + suffix
 
 
@@ -174,8 +173,8 @@ def restore_generators(checkpoint: str, config: Config, ema: bool) -> tuple[tupl
     """Builds G and F and restores them, or their moving averages, alone. Raises `InputError` if the checkpoint does not fit."""
     import tensorflow as tf
 
-    from checkpoints import read_parts
     from model import build_generator
+    from training.checkpoints import read_parts
 
     G, F, step = build_generator(config, "G"), build_generator(config, "F"), tf.Variable(0, dtype=tf.int64)
     read_parts(checkpoint, step=step, **({"G_ema": G, "F_ema": F} if ema else {"G": G, "F": F}))
@@ -306,7 +305,7 @@ def check(folder: AnyPath, generator, close: bool = False) -> None:
     """Raises `RuntimeError` unless the model in `folder` translates a random picture as `generator` does, or nearly so."""
     import numpy as np
 
-    import translator
+    from formats import translator
     from utils import convert2float, convert2int
 
     picture = np.random.default_rng(0).integers(0, 256, (1, 64, 96, 3), np.uint8)

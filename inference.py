@@ -16,14 +16,12 @@ from pathlib import PurePath
 
 import numpy as np
 
-import cli
-import gallery
-import images
-import storage
-import tiling
-import translator
-from cli import InputError
-from storage import AnyPath
+from formats import translator
+from pictures import gallery, images, tiling
+from system import cli, storage, threads
+from system.cli import InputError
+from system.progress import Progress
+from system.storage import AnyPath
 
 PIPE = PurePath("-")
 BATCH_PIXELS = 4 * 256**2  # pictures of equal size share a pass, up to so many pixels
@@ -228,9 +226,9 @@ class Translation:
 
     def run(self, jobs: list[Job]) -> None:
         """Translates all that can be; `left_out` then names the others, and says why."""
-        self.progress, self.done, writing = cli.Progress(len(jobs), "pictures"), 0, deque()
+        self.progress, self.done, writing = Progress(len(jobs), "pictures"), 0, deque()
         with ThreadPoolExecutor(1) as writer:
-            for batch in self.batches(cli.in_order(self.read, jobs)):
+            for batch in self.batches(threads.in_order(self.read, jobs)):
                 names = [job.name for job, _ in batch]
                 pixels = np.stack([picture.pixels for _, picture in batch])
                 results = [self.translate(self.there, pixels, names[0])]

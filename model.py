@@ -11,12 +11,12 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from config import Config
 from discriminator import Discriminator
-from distribution import mean, replicas, state, update
 from generator import Generator
-from health import GeneratorHealth, RunningMean
-from ops import number_type
+from system.devices import number_type
+from system.replicas import mean, replicas, state, update
+from training.config import Config
+from training.health import GeneratorHealth, RunningMean
 from utils import ImagePool, convert2float, convert2int
 
 Losses = dict[str, tf.Tensor]

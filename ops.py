@@ -28,18 +28,6 @@ def exporting(norm: Callable[["InstanceNormalization", tf.Tensor], tf.Tensor] | 
         _exporting, _norm = False, None
 
 
-@contextlib.contextmanager
-def number_type(precision: str) -> Iterator[None]:
-    """In this block layers are made that compute in "float32", "bfloat16" or "float16"; their weights are float32 all the same."""
-    before = keras.config.dtype_policy()
-    if precision != "float32":
-        keras.config.set_dtype_policy(f"mixed_{precision}")
-    try:
-        yield
-    finally:
-        keras.config.set_dtype_policy(before)
-
-
 def convolve(x: tf.Tensor, kernel: tf.Tensor, strides: int = 1, pad: int = 0, mode: str = "CONSTANT") -> tf.Tensor:
     """Pads each side by `pad` pixels, as `enlarge`, and convolves what that gives.
 

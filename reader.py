@@ -3,105 +3,21 @@
 Which record, crop and flip row i of step t gets is a function of (seed, t, i) alone, so any step can be the first, at once.
 """
 
-import contextlib
 import hashlib
-import os
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 import tensorflow as tf
 
-import shards
-import storage
-from cli import InputError
+from pictures import shards
+from pictures.records import FEATURES, from_record, record_headers
+from system import storage
+from system.cli import InputError
 from utils import convert2float
 
-FEATURES = {"image/file_name": tf.io.FixedLenFeature([], tf.string), "image/encoded_image": tf.io.FixedLenFeature([], tf.string)}
 _DAMAGED, _NO_PICTURE = "damaged or cut off", "no picture in it"
-_HEADER, _FOOTER = 12, 4  # of a record: length (8 bytes) and its checksum (4) before the data, the data's checksum (4) after
-_BLOCK = 1 << 16  # headers that are checked at a time
-
-
-def to_record(file_name: str, encoded_image: bytes) -> bytes:
-    """Serializes one picture: its name, and its JPEG or PNG file."""
-    values = {"image/file_name": file_name.encode(), "image/encoded_image": encoded_image}
-    features = {k: tf.train.Feature(bytes_list=tf.train.BytesList(value=[v])) for k, v in values.items()}
-    return tf.train.Example(features=tf.train.Features(feature=features)).SerializeToString(deterministic=True)
-
-
-def from_record(record: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-    """A serialized record → the picture's name, and the picture as uint8 (H, W, 3)."""
-    example = tf.io.parse_single_example(record, FEATURES)
-    picture = tf.io.decode_image(example["image/encoded_image"], channels=3, expand_animations=False)
-    return example["image/file_name"], tf.ensure_shape(picture, (None, None, 3))
-
-
-def _crc32c(data: np.ndarray) -> np.ndarray:
-    """CRC-32C of each row of uint8 (n, bytes), as uint32 (n,)."""
-    table = np.arange(256, dtype=np.uint32)
-    for _ in range(8):
-        table = np.where(table & 1, table >> 1 ^ np.uint32(0x82F63B78), table >> 1)
-    crc = np.full(len(data), 0xFFFFFFFF, np.uint32)
-    for column in data.T:
-        crc = table[(crc ^ column) & 0xFF] ^ crc >> 8
-    return crc ^ np.uint32(0xFFFFFFFF)
-
-
-def record_headers(file: str, skip_bad: bool = False) -> tuple[np.ndarray, np.ndarray, bool]:
-    """Walks a TFRecord file: where each record starts, int64 (n,), the records' headers, uint8 (n, 12), and whether the file is cut off.
-
-    Raises `InputError` if the file is missing, empty, cut off or damaged in a header, or no TFRecord file. With `skip_bad` a file counts as
-    cut off where it is damaged: what follows cannot be found.
-    """
-    if not storage.path(file).is_file():
-        raise InputError(f"{file}: no such file; make it with build_data.py")
-    size, offset, headers = storage.size(storage.path(file)), 0, bytearray()
-    if size == 0:
-        raise InputError(f"{file}: empty; make it anew with build_data.py --overwrite")
-    with _header_at(file) as header_at:
-        while offset < size:
-            header = header_at(offset)
-            end = offset + _HEADER + int.from_bytes(header[:8], "little") + _FOOTER
-            if not headers and (len(header) < _HEADER or not _checksums_hold(_table(header)).all()):
-                raise InputError(f"{file}: no TFRecord file (or a compressed one); make it with build_data.py")
-            if end > size:  # cut off, or the length is wrong
-                break
-            headers += header
-            offset = end
-    table = _table(headers)
-    good = np.concatenate([_checksums_hold(table[i : i + _BLOCK]) for i in range(0, len(table) + 1, _BLOCK)])
-    whole = len(good) if good.all() else int(good.argmin())
-    cut_off = whole < len(good) or offset < size
-    if cut_off and not (skip_bad and whole):
-        remedy = "make it anew" if skip_bad else "make it anew, or add --skip_bad_records"
-        raise InputError(f"{file}: damaged or cut off in record {whole} (counted from 0); {remedy}")
-    ends = np.cumsum(table[:whole, :8].copy().view("<i8")[:, 0] + (_HEADER + _FOOTER))
-    return np.concatenate([[0], ends[:-1]]), table[:whole], cut_off
-
-
-@contextlib.contextmanager
-def _header_at(file: str) -> Iterator[Callable[[int], bytes]]:
-    """Yields a function that reads the header at an offset."""
-    if "://" in file:
-        with tf.io.gfile.GFile(file, "rb") as f:
-            yield lambda offset: f.seek(offset) or f.read(_HEADER)
-    else:  # not through TensorFlow, which would read all that lies between the headers into its buffer
-        with open(file, "rb", buffering=0) as f:
-            yield lambda offset: os.pread(f.fileno(), _HEADER, offset)
-
-
-def _table(headers: bytes | bytearray) -> np.ndarray:
-    """Headers one after another, as uint8 (n, 12)."""
-    return np.frombuffer(headers, np.uint8).reshape(-1, _HEADER)
-
-
-def _checksums_hold(table: np.ndarray) -> np.ndarray:
-    """Tells of each header, uint8 (n, 12), whether its length and its checksum agree, bool (n,)."""
-    crc = _crc32c(table[:, :8])
-    masked = (crc >> 15 | crc << 17) + np.uint32(0xA282EAD8)  # TFRecord's way of storing checksums
-    return masked == table[:, 8:].copy().view("<u4")[:, 0]
 
 
 @dataclass

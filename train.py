@@ -4,7 +4,6 @@ import argparse
 import contextlib
 import itertools
 import json
-import os
 import shlex
 import signal
 import sys
@@ -13,13 +12,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import IO
 
-import cli
-import run_folder
-import shards
-import storage
-from cli import InputError, Stopped
-from config import ARCHITECTURE, RECIPES, Config, add_arguments
-from storage import AnyPath
+from pictures import shards
+from system import cli, devices, storage
+from system.cli import InputError, Stopped
+from system.progress import Progress
+from system.signals import StopSignals
+from system.storage import AnyPath
+from training import run_folder
+from training.config import ARCHITECTURE, RECIPES, Config, add_arguments
 
 LOG_SECONDS, IMAGE_SECONDS, SAVE_SECONDS = 30, 300, 300  # on a slow machine nobody should wait for step 100 to see anything
 
@@ -44,7 +44,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
 
 def main(argv: list[str] | None = None) -> int:
     args = parse(argv)
-    share_threads()  # first: to find a run on remote storage takes TensorFlow
+    devices.share_threads()  # first: to find a run on remote storage takes TensorFlow
     settings = {k: v for k, v in vars(args).items() if k not in ("load_model", "checkpoints_dir", "run_name", "strategy", "recipe")}
     settings = RECIPES.get(args.recipe, {}) | settings
     if args.load_model is None:
@@ -55,11 +55,11 @@ def main(argv: list[str] | None = None) -> int:
     else:
         run = run_folder.find_run(args.load_model, args.checkpoints_dir)
 
-    cli.quiet_tensorflow(lambda: None)
-    import distribution
-    from utils import native_precision
+    devices.quiet_tensorflow(lambda: None)
+    from system.devices import native_precision
+    from system.workers import connect
 
-    workers = distribution.connect(args.strategy)
+    workers = connect(args.strategy)
     if run is None:
         settings.setdefault("precision", Config.precision)
     if settings.get("precision") == "auto":
@@ -91,14 +91,6 @@ def number_type_words(precision: str, native: str) -> str:
     if precision == "float32":
         return f"{precision}, though this device has {native}, too"
     return f"{precision}, which this device only imitates, many times slower; --init_from and --precision float32 make a new run of it"
-
-
-def share_threads() -> None:
-    """Gives each of the two translations, whose operations run side by side all through a step, half of the processors.
-
-    Both would otherwise split every operation over all of them, and wait for each other. To be called before TensorFlow is loaded.
-    """
-    os.environ.setdefault("TF_NUM_INTRAOP_THREADS", str(max(1, (os.cpu_count() or 1) // 2)))
 
 
 def start(workers, checkpoints_dir: AnyPath, name: str | None, config: Config) -> int:
@@ -164,8 +156,8 @@ def open_tests(workers, config: Config):
     """Returns the test pictures that the chief measures on, if it is to. Raises `InputError` for what cannot be read."""
     if config.eval_every is None or not workers.is_chief:
         return None
-    import features
-    from evaluation import TestPictures
+    from quality import features
+    from quality.held_out import TestPictures
 
     if config.features == "none":
         network = None
@@ -188,8 +180,8 @@ def build_model(workers, config: Config, X, Y, begun: bool = False):
     """Returns a new model, with the weights of `init_from` if there is that, and no checkpoint yet of a run that has `begun`."""
     import keras
 
-    from checkpoints import initialise
     from model import CycleGAN, training_length
+    from training.checkpoints import initialise
 
     workers.check_alike("settings", repr(config))
     if config.shard_data:
@@ -219,7 +211,7 @@ class Training:
         self.losses: dict = {}
         self.told: set[str] = set()
         self.translators: list = []
-        self.progress = cli.Progress(self.total, "steps")
+        self.progress = Progress(self.total, "steps")
         self.go_on = f"python train.py --load_model{'=' if str(run).startswith('-') else ' '}{shlex.quote(str(run))}"
         for chief in (True, False):  # the chief first: it mends what a crash has left
             with workers.all_or_none():
@@ -228,7 +220,7 @@ class Training:
         workers.check_alike("checkpoints", str(self.step))
 
     def restore(self) -> None:
-        from checkpoints import Checkpoints
+        from training.checkpoints import Checkpoints
 
         best = run_folder.evaluation(self.run).get("best", {}).get("step")
         self.checkpoints = Checkpoints(self.run, self.model, self.config.keep_every, best)
@@ -259,8 +251,8 @@ class Training:
         print(words, file=stream, flush=True)
 
     def open(self, changed: dict | None) -> None:
-        from summaries import Summaries
-        from utils import device_name, native_precision
+        from system.devices import device_name, native_precision
+        from training.summaries import Summaries
 
         where = device_name()
         if (n := self.workers.strategy.num_replicas_in_sync) > 1:
@@ -284,8 +276,8 @@ class Training:
 
     def loop(self) -> str | None:
         """A step, then what is due. Returns what is wrong with the data, if that ends it."""
-        from distribution import TROUBLE
         from reader import BadRecord, feed_pairs
+        from system.workers import TROUBLE
 
         batches = feed_pairs(self.X, self.Y, self.step)
         if self.step:
@@ -321,7 +313,7 @@ class Training:
         self.progress.update(self.step, self.describe)
 
     def log(self) -> None:
-        from health import findings
+        from training.health import findings
 
         self.check_finite(weights=False)
         skipped = len(self.X.bad) + len(self.Y.bad)
@@ -447,7 +439,7 @@ class Follower(Training):
     def restore(self) -> None:
         self.step, self.saved = 0, None
         if self.run is not None:
-            from checkpoints import Checkpoints
+            from training.checkpoints import Checkpoints
 
             self.checkpoints = Checkpoints(self.run, self.model)
             self.step, _ = self.checkpoints.restore(mend=False)
@@ -494,44 +486,6 @@ class Gate:
             return False
         self.last = now
         return True
-
-
-class StopSignals:
-    """Turns the first Ctrl-C, SIGTERM or hang-up into a note that the loop reads between steps; a second Ctrl-C stops at once."""
-
-    class Received(Exception):
-        pass
-
-    def __enter__(self) -> "StopSignals":
-        self.received, self.held = None, False
-        numbers = [signal.SIGINT, signal.SIGTERM]
-        if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # which nohup has set
-            numbers.append(signal.SIGHUP)
-        self.previous = {number: signal.signal(number, self._note) for number in numbers}
-        return self
-
-    def _note(self, number: int, frame) -> None:
-        if self.received == number == signal.SIGINT and not self.held:
-            raise KeyboardInterrupt
-        self.received = number
-
-    def check(self) -> None:
-        """Raises `StopSignals.Received` if there was one."""
-        if self.received:
-            raise self.Received
-
-    @contextlib.contextmanager
-    def held_back(self) -> Iterator[None]:
-        """In this block no signal stops anything: it is noted."""
-        self.held = True
-        try:
-            yield
-        finally:
-            self.held = False
-
-    def __exit__(self, *exc) -> None:
-        for number, handler in self.previous.items():
-            signal.signal(number, handler)
 
 
 if __name__ == "__main__":

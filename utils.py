@@ -1,10 +1,8 @@
 """Value ranges, the device, and the pool of generated pictures that the discriminators learn from (section 4 of the paper)."""
 
-from pathlib import Path
-
 import tensorflow as tf
 
-from distribution import gather, own_rows, state
+from system.replicas import gather, own_rows, state
 
 
 def convert2float(picture: tf.Tensor) -> tf.Tensor:
@@ -15,23 +13,6 @@ def convert2float(picture: tf.Tensor) -> tf.Tensor:
 def convert2int(picture: tf.Tensor) -> tf.Tensor:
     """Float in [-1, 1] → uint8 in 0 … 255, rounded; what lies outside is clipped (a plain cast would wrap round)."""
     return tf.saturate_cast(tf.round((picture + 1) * 127.5), tf.uint8)
-
-
-def device_name() -> str:
-    """Names the device that computes: the first GPU, or the CPU."""
-    gpus = tf.config.list_physical_devices("GPU")
-    return tf.config.experimental.get_device_details(gpus[0]).get("device_name", "GPU") if gpus else "CPU"
-
-
-def native_precision() -> str:
-    """What `--precision auto` means: "bfloat16" where the device computes in it by itself, else "float32"."""
-    gpus = tf.config.list_physical_devices("GPU")
-    if gpus:
-        generation = min(tf.config.experimental.get_device_details(gpu).get("compute_capability", (0, 0)) for gpu in gpus)
-        return "bfloat16" if generation >= (8, 0) else "float32"  # NVIDIA's from 2020 on
-    cpu = Path("/proc/cpuinfo")  # Linux
-    words = set(cpu.read_text().split()) if cpu.is_file() else set()
-    return "bfloat16" if words & {"avx512_bf16", "amx_bf16"} else "float32"
 
 
 class ImagePool(tf.Module):

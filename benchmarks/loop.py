@@ -8,16 +8,17 @@ import time
 
 import subjects  # first: it makes the project importable
 import train
+from system import devices
 
 BUILDING = 2  # the first calls of each build graphs
 
 
 def main() -> None:
     args = subjects.parse()
-    train.share_threads()
-    subjects.cli.quiet_tensorflow()
+    devices.share_threads()
+    devices.quiet_tensorflow()
     import reader
-    import summaries
+    from training import summaries
 
     spent: dict[str, list[float]] = {name: [] for name in ("step", "wait", "log", "sample", "pictures", "save")}
 

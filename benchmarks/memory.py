@@ -24,7 +24,7 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, default=Path(tempfile.gettempdir()), help="where the data set is written for the time being")
     args = parser.parse_args()
     quiet()
-    import shards
+    from pictures import shards
 
     with tempfile.TemporaryDirectory(dir=args.folder) as folder:
         data = f"{folder}/x.tfrecords@{args.shards}"
@@ -36,7 +36,7 @@ def write(files: list[str], count: int) -> None:
     """Writes records `count`, as evenly as can be, to files."""
     import tensorflow as tf
 
-    from reader import to_record
+    from pictures.records import to_record
 
     pictures = [draw(i) for i in range(DISTINCT)]
     for i, file in enumerate(files):

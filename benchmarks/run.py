@@ -171,9 +171,9 @@ def machine() -> str:
 def quiet() -> None:
     """Makes the project importable, and TensorFlow silent."""
     sys.path.insert(0, str(HERE.parent))
-    import cli
+    from system import devices
 
-    cli.quiet_tensorflow()
+    devices.quiet_tensorflow()
 
 
 def step(report: Report, formats: list[str]) -> None:
@@ -275,7 +275,7 @@ def main() -> int:
     parser.add_argument("--tiny", action="store_true", help="everything small: shows that all of it works, and nothing else")
     args = parser.parse_args()
     quiet()
-    from utils import native_precision
+    from system.devices import native_precision
 
     formats = ["float32"] + ["bfloat16"] * (args.bfloat16 or native_precision() == "bfloat16")
     print(machine(), flush=True)

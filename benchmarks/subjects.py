@@ -11,16 +11,15 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
-import cli  # noqa: E402
+from system import devices  # noqa: E402
 from turns import resident_megabytes, serve, timed, why  # noqa: E402
 
 
 def our_step(args) -> None:
     """A training step as train.py makes it, on random pictures."""
-    import train
 
-    train.share_threads()
-    cli.quiet_tensorflow()
+    devices.share_threads()
+    devices.quiet_tensorflow()
     import keras
     import tensorflow as tf
 
@@ -34,7 +33,7 @@ def our_step(args) -> None:
 
 
 def our_config(args):
-    from config import Config
+    from training.config import Config
 
     sizes = {"image_size": args.size, "ngf": args.ngf, "n_res_blocks": args.blocks, "batch_size": args.batch}
     settings = {} if args.defaults else {"upsample": "transpose", "lambda_identity": 0, "ema": 0}
@@ -90,7 +89,7 @@ def finish(command: list[str]) -> float:
 
 def export(args) -> None:
     """Writes the model."""
-    cli.quiet_tensorflow()
+    devices.quiet_tensorflow()
     import keras
 
     from export_graph import export
@@ -103,18 +102,18 @@ def export(args) -> None:
     else:
         import numpy as np
 
-        import formats
+        from formats import onnx
 
         some = np.stack([*pictures(2, args.size, args.size)])
-        found = formats.write(generator, metadata, args.output, args.format, args.quantize, some)
+        found = onnx.write(generator, metadata, args.output, args.format, args.quantize, some)
         args.output.with_name(f"{args.output.name}.txt").write_text(found)
 
 
 def our_forward(args) -> None:
     """One picture through the exported model, uint8 in and out."""
     if args.format != "onnx":
-        cli.quiet_tensorflow()
-    import translator
+        devices.quiet_tensorflow()
+    from formats import translator
 
     imports = resident_megabytes()
     translate = translator.load(our_model(args))
@@ -156,7 +155,7 @@ def onnx_forward(args) -> None:
 
     from peer import generator, take_weights
 
-    cli.quiet_tensorflow()
+    devices.quiet_tensorflow()
     from model import build_generator
 
     net = take_weights(generator(args.ngf, args.blocks), build_generator(our_config(args), "G")).eval()
@@ -201,9 +200,9 @@ def jpegs(args) -> Path:
 @contextlib.contextmanager
 def records(args):
     """A TFRecord file of such pictures, in a folder of its own."""
-    cli.quiet_tensorflow()
-    import images
+    devices.quiet_tensorflow()
     from build_data import write_records
+    from pictures import images
 
     folder = jpegs(args)
     with tempfile.TemporaryDirectory(dir=args.folder) as work:
@@ -305,7 +304,7 @@ def serve_command(command: list[str]) -> None:
 
 def matmul(args) -> None:
     """Large matrix products in TensorFlow, of n×n for each n: the seconds of 10¹² operations at the rate of the fastest."""
-    cli.quiet_tensorflow()
+    devices.quiet_tensorflow()
     import tensorflow as tf
 
     squares = [tf.cast(tf.random.normal((n, n)), args.precision) for n in args.products]

@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-import cli
-import images
 import train
+from pictures import images
+from system import cli, devices
 
 
 def split_cpu() -> None:
@@ -20,8 +20,8 @@ def split_cpu() -> None:
     tf.config.list_logical_devices()
 
 
-train.share_threads()  # as train.py does: the number of threads decides how sums are rounded
-cli.quiet_tensorflow(split_cpu)
+devices.share_threads()  # as train.py does: the number of threads decides how sums are rounded
+devices.quiet_tensorflow(split_cpu)
 
 # Flags of train.py for a run of a few seconds that shows every gate open.
 TINY_RUN = ["--image_size", "32", "--ngf", "2", "--ndf", "2", "--n_res_blocks", "1", "--pool_size", "2", "--ema", "0.9"]
@@ -128,7 +128,7 @@ def write_records(file: Path, pictures: list[np.ndarray]) -> Path:
     """Writes pictures as PNG records named 0.png, 1.png, …"""
     import tensorflow as tf
 
-    from reader import to_record
+    from pictures.records import to_record
 
     with tf.io.TFRecordWriter(str(file)) as writer:
         for i, picture in enumerate(pictures):
@@ -138,11 +138,11 @@ def write_records(file: Path, pictures: list[np.ndarray]) -> Path:
 
 def divide(file: Path, name: Path, *counts: int) -> str:
     """Divides a TFRecord file into the shards of `name`, of so many records; returns what to type for them."""
-    import reader
-    import shards
+    from pictures import shards
+    from pictures.records import record_headers
 
     data = file.read_bytes()
-    ends = [*reader.record_headers(str(file))[0], len(data)]
+    ends = [*record_headers(str(file))[0], len(data)]
     cuts = [ends[sum(counts[:i])] for i in range(len(counts) + 1)]
     assert cuts[-1] == len(data)
     for shard, first, last in zip(shards.names(name, len(counts)), cuts, cuts[1:], strict=False):

@@ -1,4 +1,4 @@
-"""Steps of a tiny model in float64, on whatever `distribution.connect` finds: `python tests/replicas.py FILE` is a worker, by TF_CONFIG.
+"""Steps of a tiny model in float64, on whatever `workers.connect` finds: `python tests/replicas.py FILE` is a worker, by TF_CONFIG.
 
 The chief writes what a checkpoint would hold, and the losses, to FILE (.npz).
 """
@@ -17,8 +17,8 @@ BATCH, STEPS = 4, 20
 def model(workers, **settings):
     import keras
 
-    from config import Config
     from model import CycleGAN
+    from training.config import Config
 
     tiny = {"image_size": 32, "ngf": 1, "ndf": 1, "n_res_blocks": 0, "pool_size": 3, "ema": 0.9, "lambda_identity": 0.5}
     tiny["precision"] = "float32"
@@ -62,16 +62,16 @@ def variables(model) -> dict[str, np.ndarray]:
 
 
 def main() -> None:
-    import cli
+    from system import devices
 
-    cli.quiet_tensorflow(lambda: None)
+    devices.quiet_tensorflow(lambda: None)
     import keras
 
-    import distribution
+    from system.workers import connect
 
     keras.config.set_floatx("float64")
     keras.config.set_dtype_policy("float64")
-    workers = distribution.connect("auto")
+    workers = connect("auto")
     found = train(workers, STEPS)
     if workers.is_chief:
         np.savez(sys.argv[1], **{name.replace("/", "|"): value for name, value in found.items()})

@@ -29,14 +29,14 @@ def builder(kinds: str):
 
 def main() -> int:
     sys.path.insert(0, str(Path(__file__).parent.parent))
-    import cli
     import train
+    from system import cli, devices
 
     kinds, *argv = sys.argv[1:] or ["--help"]
     if any(kind not in KINDS for kind in kinds.split(",")):
         print(__doc__)
         return cli.WRONG_INPUT
-    cli.quiet_tensorflow()
+    devices.quiet_tensorflow()
     import model
 
     model.build_generator = builder(kinds)

@@ -20,10 +20,10 @@ import peer  # noqa: E402
 import run  # noqa: E402
 import subjects  # noqa: E402
 import turns  # noqa: E402
-from config import Config  # noqa: E402
 from discriminator import Discriminator  # noqa: E402
 from generator import Generator  # noqa: E402
 from model import CycleGAN  # noqa: E402
+from training.config import Config  # noqa: E402
 
 SIZE, NGF, NDF, BLOCKS = 32, 4, 4, 1
 

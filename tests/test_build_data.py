@@ -8,12 +8,11 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from conftest import draw, snapshot
+from photos import DAMAGED, ODD, PLAIN, SCENE, difference, save
 from PIL import Image
-from test_images import DAMAGED, ODD, PLAIN, SCENE, difference, save
 
 import build_data
-import images
-import shards
+from pictures import images, shards
 
 
 def records(file: Path) -> dict[str, bytes]:

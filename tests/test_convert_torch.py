@@ -11,10 +11,10 @@ import pytest
 import tensorflow as tf
 from conftest import draw, snapshot
 
-import cli
 import convert_torch
 import export_graph
-import translator
+from formats import translator
+from system import cli
 from utils import convert2float, convert2int
 
 torch = pytest.importorskip("torch", reason="bash scripts/setup.sh torch installs it")
@@ -399,7 +399,8 @@ def test_without_pytorch_the_command_says_how_to_get_it_before_anything_slow(tmp
     code = """
 import sys
 sys.modules["torch"] = None  # what import takes for a package that is not there
-import cli, convert_torch
+from system import cli
+import convert_torch
 status = cli.run(convert_torch.main, ["--weights", "G.pth", "--output", "m.pb"])
 sys.exit(99 if "tensorflow" in sys.modules or "keras" in sys.modules else status)
 """

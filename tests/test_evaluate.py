@@ -9,9 +9,8 @@ import tensorflow as tf
 from conftest import draw, snapshot
 
 import evaluate
-import features
-import images
-import metrics
+from pictures import images
+from quality import features, metrics
 
 INPUTS = [draw(i, 40, 56) for i in range(3)]
 RED = np.array([[0.5, 0.1, 0.0], [0.0, 0.4, -0.2], [0.2, 0.0, 0.6], [10.0, 40.0, 60.0]])

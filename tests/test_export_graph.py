@@ -9,13 +9,14 @@ import pytest
 import tensorflow as tf
 from conftest import draw, snapshot
 
-import cli
 import export_graph
-import images
-import translator
-from config import Config
+from formats import translator
 from generator import Generator
-from utils import convert2float, convert2int, native_precision
+from pictures import images
+from system import cli
+from system.devices import native_precision
+from training.config import Config
+from utils import convert2float, convert2int
 
 METADATA = {"image_size": 32, "generator": "resnet", "source": "red", "target": "blue"}
 

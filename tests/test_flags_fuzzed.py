@@ -26,22 +26,19 @@ from conftest import draw, write_records
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-import cli
 import convert_torch
 import export_graph
-import features
-import formats
-import images
 import inference
-import reader
-import run_folder
-import runtimes
 import sample_data
-import shards
 import train
-import translator
-from config import Config
-from utils import native_precision
+from formats import model_files, onnx, translator
+from pictures import images, shards
+from pictures.records import record_headers
+from quality import features
+from system import cli
+from system.devices import native_precision
+from training import run_folder
+from training.config import Config
 
 ROOT = Path(__file__).parent.parent
 # Command lines that succeed in the prepared folder; all others are made from them.
@@ -330,7 +327,7 @@ def place(tmp_path_factory, trained_run, model_file, features_file) -> Iterator[
         patch.setattr(export_graph, "signatures", lambda *_: {})
         patch.setattr(export_graph, "check", lambda *_, **_k: None)
         beginnings = {"onnx": b"\x08\x08\x12", "tflite": b"    TFL3"}
-        patch.setattr(formats, "write", lambda generator, metadata, file, format, *_: file.write_bytes(beginnings[format]) and "checked")
+        patch.setattr(onnx, "write", lambda generator, metadata, file, format, *_: file.write_bytes(beginnings[format]) and "checked")
         patch.setattr(tf.saved_model, "save", save)
         patch.setattr(convert_torch, "read", read_weights)
         patch.setattr(convert_torch, "build", lambda *_: None)
@@ -404,7 +401,7 @@ def assert_output(command: str, args: Namespace, before: Contents) -> None:
     if command == "build_data":
         for output in (args.X_output_file, args.Y_output_file):
             for file in shards.names(output, args.num_shards):
-                assert len(reader.record_headers(file)[0])
+                assert len(record_headers(file)[0])
     elif command == "train":
         run = train.Training.call_args.args[4]
         assert train.Training.return_value.go.called
@@ -419,7 +416,7 @@ def assert_output(command: str, args: Namespace, before: Contents) -> None:
     elif command == "export_graph":
         for name in (export_graph.named(name, args.format) for name in (args.XtoY_model, args.YtoX_model)):
             output = args.export_dir / name if Path(name).name == name else Path(name)
-            assert runtimes.kind(output) == args.format
+            assert model_files.kind(output) == args.format
             assert args.format != "saved_model" or output.joinpath("saved_model.pb").read_text() == "a model"
     elif command == "convert_torch":
         assert (args.output / "saved_model.pb").read_text() == "a model"

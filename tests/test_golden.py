@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 from golden.make import LAST, MODELS, RUNS, STEP, machine, numbers
 
-import cli
 import export_graph
-import images
 import train
-import translator
+from formats import translator
+from pictures import images
+from system import cli
 
 GOLDEN = Path(__file__).parent / "golden"
 

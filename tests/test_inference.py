@@ -11,12 +11,12 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from conftest import draw, snapshot
+from photos import ALPHA, DAMAGED, LOSSY, ODD, PLAIN, SCENE, difference, save
 from PIL import Image
-from test_images import ALPHA, DAMAGED, LOSSY, ODD, PLAIN, SCENE, difference, save
 
-import images
 import inference
-import translator
+from formats import translator
+from pictures import images
 
 ROOT = Path(__file__).parent.parent
 

@@ -5,10 +5,10 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from config import Config
 from discriminator import Discriminator
 from generator import Generator
 from model import ConstantThenLinear, CycleGAN, training_length
+from training.config import Config
 
 TINY = {"image_size": 32, "ngf": 2, "ndf": 2, "n_res_blocks": 1, "pool_size": 2, "lambda_identity": 0, "ema": 0}
 TINY["precision"] = "float32"

@@ -6,6 +6,7 @@ import pytest
 import tensorflow as tf
 
 import ops
+from system.devices import number_type
 
 pytestmark = pytest.mark.usefixtures("float64")
 
@@ -144,7 +145,7 @@ EACH_NUMBER = pytest.mark.parametrize("number", TOLERANCES)
 
 def computing_in(number: str, kind: type, *args, **kwargs) -> keras.layers.Layer:
     if number == "bfloat16":
-        with ops.number_type(number):
+        with number_type(number):
             return kind(*args, **kwargs)
     return kind(*args, **kwargs, dtype=number)
 

@@ -10,14 +10,14 @@ import pytest
 import tensorflow as tf
 from conftest import draw
 
-import cli
 import export_graph
-import images
 import inference
-import run_folder
-import translator
-from config import Config
+from formats import translator
 from model import build_generator
+from pictures import images
+from system import cli
+from training import run_folder
+from training.config import Config
 from utils import convert2float, convert2int
 
 README = Path(__file__).parent.parent / "README.md"

@@ -6,11 +6,11 @@ import pytest
 import tensorflow as tf
 
 import export_graph
-from config import Config
 from discriminator import Discriminator
 from generator import Generator
 from model import CycleGAN
-from ops import number_type
+from system.devices import number_type
+from training.config import Config
 
 # Transposed convolutions, as with `resize` the gradient of one gamma of these networks nearly cancels, and roundings are all of it.
 TINY = {"image_size": 32, "ngf": 2, "ndf": 2, "n_res_blocks": 0, "upsample": "transpose", "pool_size": 1, "ema": 0}

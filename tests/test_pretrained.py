@@ -6,10 +6,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-import images
 import inference
 import sample_data
-import translator
+from formats import translator
+from pictures import images
 
 PRETRAINED = Path(__file__).parent.parent / "pretrained"
 MODELS = {"apple2orange": ("apple", "orange"), "orange2apple": ("orange", "apple")}

@@ -7,11 +7,11 @@ import pytest
 import tensorflow as tf
 from conftest import divide, draw, write_records
 
-import images
-import reader
-import shards
-from cli import InputError
-from reader import BadRecord, Reader, feed_pairs, to_record
+from pictures import images, shards
+from pictures import records as records_module
+from pictures.records import record_headers, to_record
+from reader import BadRecord, Reader, feed_pairs
+from system.cli import InputError
 
 SIZES = [(40, 40), (40, 60), (70, 44), (36, 36), (90, 41)]
 
@@ -132,7 +132,7 @@ def test_a_jpeg_is_read_as_well(tmp_path):
 
 
 def test_offsets_are_where_records_start(records):
-    offsets = reader.record_headers(str(records))[0]
+    offsets = record_headers(str(records))[0]
     read = [bytes(r) for r in tf.data.TFRecordDataset(str(records)).as_numpy_iterator()]
     data = records.read_bytes()
     assert [data[o + 12 : o + 12 + len(r)] for o, r in zip(offsets, read, strict=True)] == read
@@ -146,7 +146,7 @@ def foreign_example() -> bytes:
 
 def spoil(records: Path, file: Path, how: str) -> None:
     data = bytearray(records.read_bytes())
-    offsets = reader.record_headers(str(records))[0]
+    offsets = record_headers(str(records))[0]
     if how == "empty":
         data = b""
     elif how == "cut in the data":
@@ -202,7 +202,7 @@ def test_a_missing_file_or_a_folder_is_refused(tmp_path, name):
 
 
 def test_checksums_are_crc32c():
-    assert reader._crc32c(np.frombuffer(b"123456789", np.uint8)[None])[0] == 0xE3069283  # the check value of its definition
+    assert records_module._crc32c(np.frombuffer(b"123456789", np.uint8)[None])[0] == 0xE3069283  # the check value of its definition
 
 
 # --- records that rot
@@ -211,7 +211,7 @@ def test_checksums_are_crc32c():
 def damage(file: Path, *numbers: int) -> None:
     """Flips a bit in the data of these records."""
     data = bytearray(file.read_bytes())
-    for offset in reader.record_headers(str(file))[0][list(numbers)]:
+    for offset in record_headers(str(file))[0][list(numbers)]:
         data[offset + 30] ^= 1
     file.write_bytes(data)
 
@@ -271,7 +271,7 @@ def test_a_tail_that_is_cut_off_while_training_is_found(plain, tmp_path):
     file = tmp_path / "cut.tfrecords"
     file.write_bytes(plain.read_bytes())
     strict, lenient = Reader(file, 32, batch_size=7), Reader(file, 32, batch_size=7, skip_bad_records=True)
-    offsets = reader.record_headers(str(file))[0]
+    offsets = record_headers(str(file))[0]
     file.write_bytes(plain.read_bytes()[: offsets[5] + 20])
     with pytest.raises(BadRecord, match=r"record 5 .*: damaged or cut off, record 6 .*: damaged or cut off"):
         pairs_order(strict, 0, 1)
@@ -280,7 +280,7 @@ def test_a_tail_that_is_cut_off_while_training_is_found(plain, tmp_path):
 
 def test_a_file_that_is_cut_off_can_be_opened_up_to_there(plain, tmp_path):
     file = tmp_path / "cut.tfrecords"
-    offsets = reader.record_headers(str(plain))[0]
+    offsets = record_headers(str(plain))[0]
     file.write_bytes(plain.read_bytes()[: offsets[5] + 20])
     X = Reader(file, 32, skip_bad_records=True)
     assert (len(X), X.cut_off, X.bad) == (5, True, {})
@@ -324,7 +324,7 @@ def test_the_fingerprint_tells_files_apart(plain, records, tmp_path):
     assert fingerprints[0] == fingerprints[2] != fingerprints[1]
     assert fingerprints[0]["records"] == 7 and fingerprints[0]["bytes"] == plain.stat().st_size
     # Two records swapped: as many records and bytes, other headers.
-    data, offsets = records.read_bytes(), [*reader.record_headers(str(records))[0], records.stat().st_size]
+    data, offsets = records.read_bytes(), [*record_headers(str(records))[0], records.stat().st_size]
     parts = [data[a:b] for a, b in zip(offsets, offsets[1:], strict=False)]
     (tmp_path / "swapped").write_bytes(b"".join([parts[1], parts[0], *parts[2:]]))
     swapped = Reader(tmp_path / "swapped", 32).fingerprint
@@ -334,7 +334,7 @@ def test_the_fingerprint_tells_files_apart(plain, records, tmp_path):
 def test_the_fingerprint_of_a_file_stays_what_it_was(plain):
     """Runs hold it: with another one they could not be continued."""
     data = plain.read_bytes()
-    headers = b"".join(data[offset : offset + 12] for offset in reader.record_headers(str(plain))[0])
+    headers = b"".join(data[offset : offset + 12] for offset in record_headers(str(plain))[0])
     expected = {"records": 7, "bytes": len(data), "headers": hashlib.sha256(headers).hexdigest()[:16]}
     assert Reader(plain, 32).fingerprint == expected
 
@@ -437,19 +437,19 @@ def test_a_shard_that_vanishes_is_named(three):
 def test_a_file_elsewhere_is_read_as_one_on_the_disk(plain):
     elsewhere = "ram://a_file_elsewhere.tfrecords"
     tf.io.gfile.copy(str(plain), elsewhere, overwrite=True)
-    for here, there in zip(reader.record_headers(str(plain)), reader.record_headers(elsewhere), strict=True):
+    for here, there in zip(record_headers(str(plain)), record_headers(elsewhere), strict=True):
         assert np.array_equal(here, there)
     assert np.array_equal(take(Reader(elsewhere, 32).feed(), 7), take(Reader(plain, 32).feed(), 7))
 
 
 def test_headers_are_checked_block_by_block(plain, tmp_path, monkeypatch):
-    expected = reader.record_headers(str(plain))
+    expected = record_headers(str(plain))
     for size in (1, 2, 7):
-        monkeypatch.setattr(reader, "_BLOCK", size)
-        assert all(np.array_equal(*pair) for pair in zip(expected, reader.record_headers(str(plain)), strict=True))
+        monkeypatch.setattr(records_module, "_BLOCK", size)
+        assert all(np.array_equal(*pair) for pair in zip(expected, record_headers(str(plain)), strict=True))
         spoil(plain, tmp_path / "spoilt", "a later header")
         with pytest.raises(InputError, match="in record 2"):
-            reader.record_headers(str(tmp_path / "spoilt"))
+            record_headers(str(tmp_path / "spoilt"))
 
 
 # --- rows of a batch

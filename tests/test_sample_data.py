@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 from conftest import snapshot
 
-import images
 import sample_data
-from sample_data import Fruit, Scene, draw, main, scene
+from pictures import fruit, images
+from pictures.fruit import Fruit, Scene, draw, scene
+from sample_data import main
 
 SMALL = ("--size", 32, "--n_train", 3, "--n_test", 2)
 SLATE = ("plain", "#44507a", "#44507a", 1.0)
@@ -72,7 +73,7 @@ def test_pairs_share_all_but_the_fruit(index):
 
 
 def test_training_sets_are_unpaired():
-    fruits = {scene(0, split, index).fruits for split in sample_data.SPLITS for index in range(20)}
+    fruits = {scene(0, split, index).fruits for split in fruit.SPLITS for index in range(20)}
     assert len(fruits) == 60
 
 

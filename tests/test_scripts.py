@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from conftest import TINY_RUN, draw
 
-import images
+from pictures import images
 
 PROJECT = Path(__file__).parent.parent
 
@@ -20,7 +20,8 @@ def project(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("project")
     for file in PROJECT.glob("*.py"):
         shutil.copy(file, folder)
-    shutil.copytree(PROJECT / "scripts", folder / "scripts")
+    for part in ("scripts", *(package.parent.name for package in PROJECT.glob("*/__init__.py"))):
+        shutil.copytree(PROJECT / part, folder / part, ignore=shutil.ignore_patterns("__pycache__"))
     for i in range(2):
         images.write(folder / f"data/red2blue/trainA/{i}.png", draw(i))
         images.write(folder / f"data/red2blue/trainB/{i}.png", draw(5 + i))

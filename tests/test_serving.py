@@ -8,8 +8,8 @@ import pytest
 import tensorflow as tf
 from conftest import draw
 
-import images
-import translator
+from formats import translator
+from pictures import images
 
 
 @pytest.fixture(scope="module")

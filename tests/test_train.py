@@ -17,18 +17,16 @@ from kills import compare, scalars, tensors
 from sabotage import builder
 from tensorboard.backend.event_processing.plugin_event_accumulator import EventAccumulator
 
-import cli
-import evaluation
 import export_graph
-import health
-import images
 import model
-import run_folder
 import train
-import translator
-import utils
-from checkpoints import Checkpoints
-from config import Config
+from formats import translator
+from pictures import images
+from quality import held_out
+from system import cli, devices, signals
+from training import health, run_folder
+from training.checkpoints import Checkpoints
+from training.config import Config
 
 
 @pytest.fixture
@@ -147,7 +145,7 @@ def test_after_a_damaged_checkpoint_the_one_before_is_gone_on_from(call, trained
 
 def test_nohup_is_respected(monkeypatch):
     monkeypatch.setattr(train.signal, "getsignal", lambda number: signal.SIG_IGN)
-    with train.StopSignals() as stop:
+    with signals.StopSignals() as stop:
         assert signal.SIGHUP not in stop.previous
 
 
@@ -415,14 +413,14 @@ def test_a_run_that_cannot_be_continued_is_refused(call, copied_run, tmp_path):
 
 def test_auto_becomes_the_number_type_that_the_run_keeps(call, records, tmp_path, monkeypatch):
     monkeypatch.setattr(train.Training, "go", lambda self, **_: cli.DONE)
-    monkeypatch.setattr(utils, "native_precision", lambda: "bfloat16")
+    monkeypatch.setattr(devices, "native_precision", lambda: "bfloat16")
     folder, auto = ["--checkpoints_dir", tmp_path], ["--precision", "auto"]
     at = TINY_RUN.index("--precision")
     assert call(train.main, *records, *TINY_RUN[:at], *TINY_RUN[at + 2 :], *folder, "--run_name", "run").status == cli.DONE  # the default
     assert call(train.main, *records, *TINY_RUN, *auto, *folder, "--run_name", "asked").status == cli.DONE
     assert [json.loads((tmp_path / name / "config.json").read_text())["precision"] for name in ("run", "asked")] == ["bfloat16"] * 2
 
-    monkeypatch.setattr(utils, "native_precision", lambda: "float32")  # gone on with elsewhere
+    monkeypatch.setattr(devices, "native_precision", lambda: "float32")  # gone on with elsewhere
     assert call(train.main, "--load_model", "run", *folder).status == cli.DONE
     call(train.main, "--load_model", "run", *auto, *folder).assert_refused("--precision float32 (the run has bfloat16)")
 
@@ -445,13 +443,13 @@ def test_the_first_line_says_what_is_computed_in_and_why(precision, native, word
 def test_each_translation_gets_half_of_the_processors(monkeypatch, processors, threads):
     monkeypatch.setattr(os, "environ", {})
     monkeypatch.setattr(os, "cpu_count", lambda: processors)
-    train.share_threads()
+    devices.share_threads()
     assert os.environ == {"TF_NUM_INTRAOP_THREADS": threads}
 
 
 def test_a_number_of_threads_that_is_set_stays(monkeypatch):
     monkeypatch.setattr(os, "environ", {"TF_NUM_INTRAOP_THREADS": "3"})
-    train.share_threads()
+    devices.share_threads()
     assert os.environ == {"TF_NUM_INTRAOP_THREADS": "3"}
 
 
@@ -542,8 +540,8 @@ def kids(monkeypatch):
             found = model
             return plain_translators(model)
 
-        found, plain, plain_translators = None, evaluation.TestPictures.measure, model.CycleGAN.translators
-        monkeypatch.setattr(evaluation.TestPictures, "measure", measure)
+        found, plain, plain_translators = None, held_out.TestPictures.measure, model.CycleGAN.translators
+        monkeypatch.setattr(held_out.TestPictures, "measure", measure)
         monkeypatch.setattr(model.CycleGAN, "translators", translators)
         return measured
 
@@ -578,7 +576,7 @@ def test_what_is_measured_is_what_would_be_exported(call, records, tmp_path, eva
     models = ["--XtoY_model", tmp_path / "G.pb", "--YtoX_model", tmp_path / "F.pb"]
     assert call(export_graph.main, "--checkpoint_dir", run, "--best", "--ema", *models).status == cli.DONE
     found = run_folder.evaluation(run)["best"]
-    tests = evaluation.TestPictures(tmp_path / "X", tmp_path / "Y", 32, None)
+    tests = held_out.TestPictures(tmp_path / "X", tmp_path / "Y", 32, None)
     G, F = (translator.load(tmp_path / name) for name in ("G.pb", "F.pb"))
     numbers, _ = tests.measure(lambda picture: G(picture[None])[0], lambda picture: F(picture[None])[0])
     assert numbers == pytest.approx({name: found[name] for name in numbers}, abs=1e-4)

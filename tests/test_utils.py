@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-import utils
+from system import devices
 from utils import ImagePool, convert2float, convert2int
 
 
@@ -94,9 +94,9 @@ def test_a_cpu_has_bfloat16_or_not(tmp_path, monkeypatch, flags, precision):
     cpu = tmp_path / "cpuinfo"
     if flags:  # other systems have no such file
         cpu.write_text(f"processor\t: 0\nflags\t\t: {flags}\nbugs\t\t: spectre_v1\n")
-    monkeypatch.setattr(utils, "Path", lambda path: cpu)
+    monkeypatch.setattr(devices, "Path", lambda path: cpu)
     monkeypatch.setattr(tf.config, "list_physical_devices", lambda kind: [])
-    assert utils.native_precision() == precision
+    assert devices.native_precision() == precision
 
 
 @pytest.mark.parametrize(
@@ -114,4 +114,4 @@ def test_the_oldest_gpu_decides(monkeypatch, generations, precision):
     details = [{"compute_capability": g} if g else {} for g in generations]
     monkeypatch.setattr(tf.config, "list_physical_devices", lambda kind: range(len(details)))
     monkeypatch.setattr(tf.config.experimental, "get_device_details", lambda gpu: details[gpu])
-    assert utils.native_precision() == precision
+    assert devices.native_precision() == precision

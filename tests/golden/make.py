@@ -57,11 +57,11 @@ def numbers(run: Path) -> dict:
 def main(name: str) -> None:
     import conftest  # which makes TensorFlow quiet, with the threads of train.py
 
-    import cli
     import export_graph
-    import images
     import train
-    import translator
+    from formats import translator
+    from pictures import images
+    from system import cli
 
     folder = Path(tempfile.mkdtemp())
     os.chdir(folder)

@@ -1,0 +1,1 @@
+"""Picture files, and the records that they are trained from."""

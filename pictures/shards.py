@@ -1,0 +1,142 @@
+"""A data set in several TFRecord files: what its shards are called, and how they are found.
+
+The shards of `data/x.tfrecords` are `data/x-00000-of-00004.tfrecords` and so on. What is typed to read them is a file, a pattern
+(`data/x-*.tfrecords`) or `data/x.tfrecords@4`.
+"""
+
+import hashlib
+import os
+import re
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+from system import storage
+from system.cli import InputError
+from system.storage import AnyPath
+
+Files = str | AnyPath | Sequence[str | AnyPath]
+
+_SHARD = re.compile(r"(.*)-([0-9]{5})-of-([0-9]{5})(\.[^./]*)?", re.DOTALL)
+_SPEC = re.compile(r"(.+)@([0-9]+)", re.DOTALL)
+_WILD = re.compile(r"[*?[]")
+MAX_SHARDS = 99_999  # five digits
+
+
+def names(file: str | AnyPath, count: int) -> list[str]:
+    """The files in which a data set called `file` lies when it is divided into `count`; 1: `file` itself."""
+    if count == 1:
+        return [str(file)]
+    start, suffix = os.path.splitext(file)
+    return [f"{start}-{number:05}-of-{count:05}{suffix}" for number in range(count)]
+
+
+def parse(name: str) -> tuple[str, int] | None:
+    """A shard's name → the name of its data set, and the number of shards; None for any other name."""
+    found = _SHARD.fullmatch(name)
+    if not found or int(found[2]) >= int(found[3]):
+        return None
+    return found[1] + (found[4] or ""), int(found[3])
+
+
+def leftovers(file: AnyPath, count: int) -> list[AnyPath]:
+    """Returns the files of the same data set in another number of shards: beside those of `count`, a pattern would find them too."""
+    own = names(file.name, count)
+    try:
+        there = sorted(other.name for other in file.parent.iterdir())
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    return [file.with_name(name) for name in there if name not in own and (parse(name) or (name,))[0] == file.name]
+
+
+def find(data: Files) -> list[str]:
+    """Returns the files that `data` means: one, those that a pattern finds, sorted by name, `FILE@N`, or several of these.
+
+    A file that is there is taken by its name, whatever characters that has. Raises `InputError` if a shard is missing or a file is meant
+    twice; whether a single file is there is left to those who open it.
+    """
+    if not isinstance(data, str | AnyPath):
+        files = [file for one in data for file in find(one)]
+        if not files:
+            raise InputError("no TFRecord file is named; make one with build_data.py")
+    else:
+        files = _find(str(data))
+    twice = [file for file, n in Counter(map(os.path.realpath, files)).items() if n > 1]
+    if twice:
+        raise InputError(f"{describe(data)}: means {twice[0]} more than once; name each file once")
+    return files
+
+
+def _find(data: str) -> list[str]:
+    if storage.path(data).is_file():
+        return [data]
+    if _SPEC.fullmatch(data):
+        return share(data)
+    if _WILD.search(data):
+        files = sorted(file for file in storage.glob(data) if storage.path(file).is_file())
+        if not files:
+            raise InputError(f"{data}: no file is called like that; make one with build_data.py")
+        _check_complete(data, files)
+        return files
+    return [data]
+
+
+def share(data: str, worker: int = 0, workers: int = 1) -> list[str]:
+    """Returns the shards of `FILE@N` that are this worker's: its own number and every `workers`-th after it. No others need be there.
+
+    Raises `InputError`.
+    """
+    spec = _SPEC.fullmatch(data)
+    if not spec:
+        raise InputError(
+            f"{data}: --shard_data divides shards among workers, which FILE@N names; make them with build_data.py --num_shards"
+        )
+    if len(spec[2]) > 5 or not 1 <= int(spec[2]) <= MAX_SHARDS:
+        raise InputError(f"{data}: FILE@N is for 1 to {MAX_SHARDS} shards; give their number after the @")
+    files = names(spec[1], int(spec[2]))
+    if len(files) < workers:
+        raise InputError(f"{data}: too few shards for {workers} workers; make them with build_data.py --num_shards {workers}")
+    own = files[worker::workers]
+    missing = next((file for file in own if not storage.path(file).is_file()), None)
+    if missing:
+        raise InputError(f"{data}: {missing} is missing; bring it back, or make all anew with build_data.py --num_shards {len(files)}")
+    return own
+
+
+def _check_complete(pattern: str, files: list[str]) -> None:
+    """Raises `InputError` if some shards of a data set are not among the files, or some pictures would be read from two divisions of it."""
+    counts: dict[str, int] = {}
+    there = set(files)
+    for file in files:
+        name, count = parse(file) or (file, 1)
+        if counts.setdefault(name, count) != count:
+            divisions = sorted((counts[name], count))
+            raise InputError(
+                f"{pattern}: finds {name} in {divisions[0]} and in {divisions[1]} shards; remove those that are old, or give {name}@N"
+            )
+    for name, count in counts.items():
+        missing = [file for file in names(name, count) if file not in there] if count > 1 else []
+        if missing:
+            found = f"{count - len(missing)} of {count} shards"
+            raise InputError(f"{pattern}: finds {found}, not {missing[0]}; bring it back, or give a pattern that finds all")
+
+
+def joined(parts: list[dict]) -> dict:
+    """The fingerprints of a data set's files → its own. It keeps them: they tell how many records one had that is cut off later on."""
+    headers = hashlib.sha256("".join(part["headers"] for part in parts).encode()).hexdigest()[:16]
+    whole = {key: sum(part[key] for part in parts) for key in ("records", "bytes")} | {"headers": headers}
+    return whole | ({"shards": parts} if len(parts) > 1 else {})
+
+
+def describe(data: Files) -> str:
+    """What messages call the data: as typed."""
+    if isinstance(data, str | AnyPath):
+        return str(data)
+    return f"{data[0]} and {len(data) - 1} more" if len(data) > 1 else "".join(map(str, data))
+
+
+def domain(data: str) -> str:
+    """What the pictures are called, going by their files: "apple" for data/apple.tfrecords, data/apple-*.tfrecords and the like."""
+    spec = _SPEC.fullmatch(data)
+    name = Path(spec[1] if spec else data).stem
+    return re.split(r"-[0-9?*]+-of-|-?[*?[]", name)[0] or name

@@ -1,0 +1,91 @@
+"""Pictures → vectors that say what is on them, by a network that has learned to tell things apart: what FID and KID compare."""
+
+import contextlib
+import itertools
+import sys
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+import numpy as np
+
+from pictures import images
+from system.cli import InputError
+from system.storage import AnyPath
+
+INCEPTION = "InceptionV3 of Keras, ImageNet weights (not those of the published FID)"
+INCEPTION_SIDE = 299
+BATCH = 32
+
+
+@dataclass(frozen=True)
+class Features:
+    """A network that is called with uint8 pictures (H, W, 3), of any sizes, and returns float32 (N, D).
+
+    Each is resized to `side` × `side`, bicubic and antialiased, whatever its aspect; if `first_side` is given, to that many pixels before,
+    so that no picture is judged by what cannot be in that few.
+    """
+
+    name: str
+    side: int
+    network: Callable[[np.ndarray], np.ndarray]  # uint8 (B, side, side, 3) → float32 (B, D)
+    first_side: int | None = None
+
+    def __call__(self, pictures: Iterable[np.ndarray]) -> np.ndarray:
+        pictures, vectors = map(self._resize, pictures), []
+        while batch := list(itertools.islice(pictures, BATCH)):
+            vectors.append(np.asarray(self.network(np.stack(batch)), np.float32))
+        return np.concatenate(vectors)
+
+    def _resize(self, picture: np.ndarray) -> np.ndarray:
+        for side in filter(None, (self.first_side, self.side)):
+            picture = images.resize(picture, side, side)
+        return picture
+
+
+def inception() -> Features:
+    """Keras' InceptionV3, 2048 numbers from its last pooling. Keras fetches the weights once. Raises `InputError` if it cannot."""
+    import keras
+
+    try:
+        with contextlib.redirect_stdout(sys.stderr):  # where it says that it downloads
+            network = keras.applications.InceptionV3(include_top=False, pooling="avg")
+    except Exception as e:  # whatever a download, or a damaged file, can raise
+        raise InputError(
+            f"--features: Keras cannot fetch the weights of InceptionV3 ({' '.join(str(e).split())[:160]}); "
+            f"connect to the network once, or name a SavedModel of features"
+        ) from None
+    return Features(INCEPTION, INCEPTION_SIDE, lambda pictures: network.predict_on_batch(pictures / np.float32(127.5) - 1))
+
+
+def load(file: AnyPath) -> Features:
+    """A SavedModel whose signature serving_default takes pictures (B, H, W, 3) and returns vectors (B, D).
+
+    Pictures are given as its input's type wants them: uint8 as they are, floats as TensorFlow Hub's models of pictures take them, in
+    [0, 1]; at the size that it names, else at InceptionV3's. Raises `InputError`.
+    """
+    import tensorflow as tf
+
+    wrong = f"--features {file}:"
+    if not (file / "saved_model.pb").is_file():
+        raise InputError(f"{wrong} no SavedModel (a folder with saved_model.pb)")
+    try:
+        model = tf.saved_model.load(str(file))
+        signature = model.signatures["serving_default"]
+    except Exception as e:  # a damaged model can raise nearly anything
+        raise InputError(f"{wrong} cannot be loaded, or has no signature serving_default ({type(e).__name__})") from None
+    inputs, outputs = signature.structured_input_signature[1], signature.structured_outputs
+    vectors = [name for name, spec in outputs.items() if spec.shape.rank == 2]
+    if len(inputs) != 1 or len(vectors) != 1:
+        raise InputError(f"{wrong} takes {', '.join(inputs)} and returns {', '.join(outputs)}: needs one input, and one output (B, D)")
+    ((name, spec),) = inputs.items()
+    shape, numbers = spec.shape.as_list() if spec.shape.rank == 4 else [], spec.dtype == tf.uint8 or spec.dtype.is_floating
+    if shape[:1] != [None] or shape[3] not in (3, None) or shape[1] != shape[2] or not numbers:
+        found = f"{spec.dtype.name} {spec.shape}"
+        raise InputError(f"{wrong} its input {name} is {found}: needs square pictures, (None, H, H, 3), uint8 or float")
+
+    def network(pictures: np.ndarray) -> np.ndarray:
+        pictures = tf.constant(pictures) if spec.dtype == tf.uint8 else tf.cast(pictures, spec.dtype) / 255
+        return signature(**{name: pictures})[vectors[0]].numpy()
+
+    network.model = model  # a signature alone would not keep it alive
+    return Features(str(file), shape[1] or INCEPTION_SIDE, network)

@@ -1,0 +1,91 @@
+"""The device that computes: TensorFlow's start without its noise, threads, and number types."""
+
+import contextlib
+import os
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TypeVar
+
+Result = TypeVar("Result")
+
+
+def share_threads() -> None:
+    """Gives each of the two translations, whose operations run side by side all through a step, half of the processors.
+
+    Both would otherwise split every operation over all of them, and wait for each other. To be called before TensorFlow is loaded.
+    """
+    os.environ.setdefault("TF_NUM_INTRAOP_THREADS", str(max(1, (os.cpu_count() or 1) // 2)))
+
+
+@contextlib.contextmanager
+def silent_stderr() -> Iterator[None]:
+    """Holds back what C++ code writes to stderr; gives it out after all when the block fails."""
+    sys.stderr.flush()
+    saved = os.dup(2)
+    with tempfile.TemporaryFile() as held:
+        os.dup2(held.fileno(), 2)
+        try:
+            yield
+        except BaseException:
+            os.dup2(saved, 2)
+            held.seek(0)
+            os.write(2, held.read())
+            raise
+        finally:
+            os.dup2(saved, 2)
+            os.close(saved)
+
+
+def quiet_tensorflow(open_devices: Callable[[], Result] | None = None) -> Result | None:
+    """Imports TensorFlow and opens its devices without the start-up lines that no logging variable turns off.
+
+    `open_devices` opens them instead of TensorFlow's own way; what it returns is returned.
+    """
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    os.environ.setdefault("TF_FORCE_GPU_ALLOW_GROWTH", "true")
+    os.environ["KERAS_BACKEND"] = "tensorflow"
+    with silent_stderr():
+        import tensorflow as tf
+
+        tf.get_logger().setLevel("ERROR")  # else a checkpoint that does not fit ends in a warning for each of its values
+        if open_devices:
+            return open_devices()
+        tf.config.list_logical_devices()
+        return None
+
+
+def device_name() -> str:
+    """Names the device that computes: the first GPU, or the CPU."""
+    import tensorflow as tf
+
+    gpus = tf.config.list_physical_devices("GPU")
+    return tf.config.experimental.get_device_details(gpus[0]).get("device_name", "GPU") if gpus else "CPU"
+
+
+def native_precision() -> str:
+    """What `--precision auto` means: "bfloat16" where the device computes in it by itself, else "float32"."""
+    import tensorflow as tf
+
+    gpus = tf.config.list_physical_devices("GPU")
+    if gpus:
+        generation = min(tf.config.experimental.get_device_details(gpu).get("compute_capability", (0, 0)) for gpu in gpus)
+        return "bfloat16" if generation >= (8, 0) else "float32"  # NVIDIA's from 2020 on
+    cpu = Path("/proc/cpuinfo")  # Linux
+    words = set(cpu.read_text().split()) if cpu.is_file() else set()
+    return "bfloat16" if words & {"avx512_bf16", "amx_bf16"} else "float32"
+
+
+@contextlib.contextmanager
+def number_type(precision: str) -> Iterator[None]:
+    """In this block layers are made that compute in "float32", "bfloat16" or "float16"; their weights are float32 all the same."""
+    import keras
+
+    before = keras.config.dtype_policy()
+    if precision != "float32":
+        keras.config.set_dtype_policy(f"mixed_{precision}")
+    try:
+        yield
+    finally:
+        keras.config.set_dtype_policy(before)

@@ -1,0 +1,165 @@
+"""One device, all GPUs of a machine, or several machines: tf.distribute's strategies, and what training needs of them.
+
+Every replica holds all variables, and makes the same changes to them: Keras' optimizers sum the gradients, and whatever else a step keeps
+is made of the whole batch, by `mean` and `gather`. So the numbers do not depend on how many replicas there are, beyond rounding.
+"""
+
+import contextlib
+import functools
+import json
+import os
+import sys
+import zlib
+from collections.abc import Callable, Iterator
+
+import tensorflow as tf
+
+from system import devices
+from system.cli import InputError, Stopped
+from system.replicas import gather
+
+STRATEGIES = ("auto", "one", "mirrored", "multiworker")
+# What workers say to one another: 0, all is well; a signal's number; let us stop, I cannot go on; I stop, do not wait for me any more.
+TROUBLE, GONE = 1000, 1001
+_NUMBER = 2**32  # plus a number is what a number is said as
+LOST = (
+    tf.errors.UnavailableError,
+    tf.errors.AbortedError,
+    tf.errors.CancelledError,
+    tf.errors.InternalError,
+    tf.errors.DeadlineExceededError,
+)
+
+
+class Workers:
+    """The processes that train together, of which this is number `index`; mostly there is one. The first is the chief: it keeps the run."""
+
+    def __init__(self, strategy: tf.distribute.Strategy, index: int = 0, count: int = 1):
+        self.strategy, self.index, self.count = strategy, index, count
+        self.replicas_here = strategy.num_replicas_in_sync // count
+        self.alone = False
+        self._gather = tf.function(lambda values: strategy.run(gather, (values,)))
+
+    @property
+    def is_chief(self) -> bool:
+        return self.index == 0
+
+    def rows(self, batch_size: int) -> tuple[int, int]:
+        """The rows of each batch that this worker reads: the first, and how many. Raises `InputError` if replicas cannot share them."""
+        n = self.strategy.num_replicas_in_sync
+        if batch_size % n:
+            remedy = " or ".join(str(size) for size in (batch_size // n * n, (batch_size // n + 1) * n) if size)
+            raise InputError(f"--batch_size {batch_size}: is that of all {n} replicas, which cannot share it evenly; use {remedy}")
+        return self.index * (batch_size // self.count), batch_size // self.count
+
+    def spread(self, rows: tf.Tensor):
+        """This worker's rows of a batch → a part for each of its replicas."""
+        if self.strategy.num_replicas_in_sync == 1:
+            return rows
+        parts = tf.split(rows, self.replicas_here)
+        return self.strategy.experimental_distribute_values_from_function(
+            lambda replica: parts[replica.replica_id_in_sync_group % self.replicas_here]
+        )
+
+    def first(self, values) -> tf.Tensor:
+        """The part of this worker's first replica."""
+        return self.strategy.experimental_local_results(values)[0]
+
+    def hear(self, word: int = 0) -> list[int]:
+        """Says `word` to all workers and returns what each of them says now, in their order. Waits for them."""
+        if self.count == 1:
+            return [word]
+        if self.alone:
+            return [0] * self.count
+        words = self.strategy.experimental_distribute_values_from_function(lambda replica: tf.constant([word], tf.int64))
+        heard = self.first(self._gather(words)).numpy()[:: self.replicas_here].tolist()
+        self.alone = GONE in heard
+        return heard
+
+    @contextlib.contextmanager
+    def all_or_none(self) -> Iterator[None]:
+        """Where one worker fails in this block, all do: it with its own error, the others with `Stopped`, which names it."""
+        try:
+            yield
+        except BaseException:
+            self.hear(GONE)
+            raise
+        failed = [index for index, word in enumerate(self.hear()) if word]
+        if failed:
+            raise Stopped(f"worker {failed[0]} cannot start; it says why")
+
+    @contextlib.contextmanager
+    def to_the_end(self, lost: Callable[[], str]) -> Iterator[None]:
+        """In this block workers `hear` of one that fails, and they end it together. If one is gone, it is `Stopped`, as `lost` words it."""
+        try:
+            yield
+            self.hear()
+        except LOST as e:
+            if self.count == 1:
+                raise
+            raise Stopped(lost()) from e
+        except Exception:
+            self.hear(GONE)
+            raise
+
+    def exchange(self, text: str) -> list[str]:
+        """Gives `text` to all workers and returns what each of them gives, in their order."""
+        if self.count == 1:
+            return [text]
+        length = max(self.hear(_NUMBER + len(text.encode()))) - _NUMBER
+        padded = tf.constant([list(text.encode().ljust(length))], tf.int64)
+        values = self.strategy.experimental_distribute_values_from_function(lambda replica: padded)
+        heard = self.first(self._gather(values)).numpy()[:: self.replicas_here]
+        return [bytes(row.tolist()).decode().rstrip() for row in heard]
+
+    def add_up(self, number: int) -> int:
+        """The sum of the workers' numbers."""
+        return sum(word - _NUMBER for word in self.hear(_NUMBER + number))
+
+    def check_alike(self, what: str, value: str) -> None:
+        """Raises `InputError`, on all workers, unless `value` is the same on all."""
+        said = self.hear(_NUMBER + zlib.crc32(value.encode()))
+        odd = next((index for index, word in enumerate(said) if word != said[0]), None)
+        if odd is not None:
+            raise InputError(f"the {what} of worker {odd} are not those of worker 0; start all workers alike, on the same files")
+
+
+def connect(strategy: str) -> Workers:
+    """Opens the devices that `strategy`, one of `STRATEGIES`, means. Several workers wait for one another here. Raises `InputError`."""
+    index, addresses = task(os.environ.get("TF_CONFIG"))
+    if strategy == "multiworker" and not addresses:
+        raise InputError("--strategy multiworker: TF_CONFIG is not set, which says who the workers are; scripts/train_multi.sh sets it")
+    if strategy == "multiworker" or strategy == "auto" and len(addresses) > 1:
+        print(f"worker {index} of {len(addresses)}, {addresses[index]}: waiting for the others", file=sys.stderr, flush=True)
+        # It must be made before any device is opened.
+        return Workers(devices.quiet_tensorflow(tf.distribute.MultiWorkerMirroredStrategy), index, len(addresses))
+    devices.quiet_tensorflow()
+    gpus = tf.config.list_logical_devices("GPU")
+    if strategy == "mirrored" or strategy == "auto" and len(gpus) > 1:
+        return Workers(_mirrored(tuple(device.name for device in gpus or tf.config.list_logical_devices("CPU"))))
+    return Workers(tf.distribute.get_strategy())
+
+
+@functools.cache
+def _mirrored(devices: tuple[str, ...]) -> tf.distribute.Strategy:
+    # A second one for these devices would number its messages from the beginning, and take old ones for its own.
+    return tf.distribute.MirroredStrategy(devices)
+
+
+def task(tf_config: str | None) -> tuple[int, list[str]]:
+    """What TF_CONFIG says: which worker this is, and the addresses of all; none without it. Raises `InputError`."""
+    if not tf_config:
+        return 0, []
+    try:
+        found = json.loads(tf_config)
+        cluster, here = found["cluster"], found["task"]
+        addresses = [*cluster.get("chief", []), *cluster.get("worker", [])]
+        index = int(here["index"]) + (len(cluster.get("chief", [])) if here["type"] == "worker" else 0)
+        if here["type"] not in ("chief", "worker") or not 0 <= index < len(addresses) or not all(isinstance(a, str) for a in addresses):
+            raise ValueError(f"no worker {here['type']} {here['index']} in it")
+    except (ValueError, KeyError, TypeError, AttributeError) as e:
+        raise InputError(
+            f"TF_CONFIG: {e!r}; it should be like "
+            '{"cluster": {"worker": ["host1:2222", "host2:2222"]}, "task": {"type": "worker", "index": 0}}; or unset it'
+        ) from None
+    return index, addresses

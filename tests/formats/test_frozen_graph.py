@@ -1,0 +1,156 @@
+"""The TensorFlow 1 project's frozen graphs run: here ones that are written anew, as that project builds, trains and freezes its network."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from conftest import draw
+
+import inference
+from formats import translator
+from pictures import images
+from system.cli import InputError
+
+tf1 = tf.compat.v1
+SIZE = 32
+
+
+def instance_norm(x):
+    mean, variance = tf1.nn.moments(x, [1, 2], keepdims=True)
+    depth = x.shape[3]
+    scale = tf1.get_variable("scale", [depth], initializer=tf1.random_normal_initializer(1.0, 0.02))
+    offset = tf1.get_variable("offset", [depth], initializer=tf1.constant_initializer(0.0))
+    return scale * (x - mean) * tf1.rsqrt(variance + 1e-5) + offset
+
+
+def convolution(x, name: str, k: int, size: int, stride: int = 1, pad: int = 0, norm: bool = True, activation=tf1.nn.relu):
+    with tf1.variable_scope(name):
+        kernel = tf1.get_variable("weights", [size, size, x.shape[3], k], initializer=tf1.random_normal_initializer(0.0, 0.2))
+        if pad:
+            x = tf1.pad(x, [[0, 0], [pad, pad], [pad, pad], [0, 0]], "REFLECT")
+        x = tf1.nn.conv2d(x, kernel, [1, stride, stride, 1], "VALID" if pad else "SAME")
+        return activation(instance_norm(x) if norm else x)
+
+
+def upsampled(x, name: str, k: int, side: int):
+    with tf1.variable_scope(name):
+        kernel = tf1.get_variable("weights", [3, 3, k, x.shape[3]], initializer=tf1.random_normal_initializer(0.0, 0.2))
+        return tf1.nn.relu(instance_norm(tf1.nn.conv2d_transpose(x, kernel, [1, side, side, k], [1, 2, 2, 1], "SAME")))
+
+
+def network(x, ngf: int = 4, blocks: int = 2):
+    """c7s1, two that halve, residual blocks, two that double, c7s1 to three channels; strided ones padded as TensorFlow's "SAME"."""
+    x = convolution(x, "c7s1_32", ngf, 7, pad=3)
+    x = convolution(x, "d64", 2 * ngf, 3, stride=2)
+    x = convolution(x, "d128", 4 * ngf, 3, stride=2)
+    for i in range(blocks):
+        branch = convolution(x, f"R{i}_1", 4 * ngf, 3, pad=1)
+        x = x + convolution(branch, f"R{i}_2", 4 * ngf, 3, pad=1, activation=tf1.identity)
+    x = upsampled(x, "u64", 2 * ngf, SIZE // 2)
+    x = upsampled(x, "u32", ngf, SIZE)
+    return convolution(x, "output", 3, 7, pad=3, norm=False, activation=tf1.nn.tanh)
+
+
+def freeze(file: Path, names: tuple[str, str] = ("input_image", "output_image"), shape: tuple = (SIZE, SIZE, 3)):
+    """Freezes such a network with random weights; returns it as a function of float (SIZE, SIZE, 3) → uint8, before it becomes a JPEG."""
+    graph = tf.Graph()
+    with graph.as_default(), tf1.Session(graph=graph) as session:
+        tf1.set_random_seed(0)
+        picture = tf1.placeholder(tf.float32, shape, names[0])
+        output = network(picture[tf.newaxis] if len(shape) == 3 else picture)
+        output = tf1.image.convert_image_dtype((output + 1.0) / 2.0, tf.uint8)[0]
+        tf1.identity(tf1.image.encode_jpeg(output), names[1])
+        session.run(tf1.global_variables_initializer())
+        frozen = tf1.graph_util.convert_variables_to_constants(session, graph.as_graph_def(), [names[1]])
+    file.write_bytes(frozen.SerializeToString())
+
+    def run(x: np.ndarray) -> np.ndarray:
+        with tf1.Session(graph=tf.Graph()) as session:
+            tf1.import_graph_def(frozen, name="")
+            jpeg = session.run(f"{names[1]}:0", {f"{names[0]}:0": x})
+        return images.decode(jpeg)
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def frozen(tmp_path_factory):
+    file = tmp_path_factory.mktemp("frozen") / "apple2orange.pb"
+    return file, freeze(file)
+
+
+def test_it_translates_as_its_own_session_does(frozen):
+    file, run = frozen
+    model = translator.load(file)
+    assert (model.image_size, model.fixed_size) == (SIZE, SIZE)
+    assert (model.metadata["source"], model.metadata["target"]) == ("apple", "orange")
+    pictures = np.stack([draw(seed, SIZE, SIZE) for seed in range(2)])
+    expected = np.stack([run(picture / np.float32(127.5) - 1) for picture in pictures])
+    assert expected.std() > 10
+    assert np.abs(model(pictures).astype(int) - expected).max() <= 2  # a JPEG's rounding
+
+
+def test_a_placeholder_with_a_batch_of_one_is_as_good(tmp_path):
+    run = freeze(tmp_path / "m.pb", shape=(1, SIZE, SIZE, 3))
+    picture = draw(3, SIZE, SIZE)
+    assert np.abs(translator.load(tmp_path / "m.pb")(picture[None])[0].astype(int) - run(picture[None] / np.float32(127.5) - 1)).max() <= 2
+
+
+@pytest.mark.parametrize(
+    "height, width, flags, shape", [(48, 32, [], (48, 32)), (64, 64, [], (32, 32)), (20, 50, ["--keep_size"], (20, 50))]
+)
+def test_pictures_of_other_sizes_are_brought_to_its_own_or_go_in_tiles(call, frozen, tmp_path, height, width, flags, shape):
+    images.write(tmp_path / "a.png", draw(0, height, width))
+    outcome = call(inference.main, "--model", frozen[0], "--input", tmp_path / "a.png", "--output", tmp_path / "b.png", *flags)
+    assert outcome.status == 0
+    assert images.read(tmp_path / "b.png").shape == (*shape, 3)
+    assert ("tiles are blended" in outcome.err) == (max(shape) > SIZE)
+
+
+def test_the_chapters_size_is_taken_and_another_refused(call, frozen, tmp_path):
+    images.write(tmp_path / "a.png", draw(0, 40, 50))
+    command = ["--model", frozen[0], "--input", tmp_path / "a.png", "--output", tmp_path / "b.png", "--image_size"]
+    call(inference.main, *command, 64).assert_refused("--image_size 64", "is for 32 only")
+    assert call(inference.main, *command, SIZE).status == 0
+    assert images.read(tmp_path / "b.png").shape == (SIZE, SIZE, 3)
+
+
+def other_names(file: Path) -> None:
+    freeze(file, ("picture", "translation"))
+
+
+def other_input(file: Path) -> None:
+    freeze(file, shape=(1, SIZE, SIZE, 3))
+    graph = tf1.GraphDef.FromString(file.read_bytes())
+    node = next(node for node in graph.node if node.name == "input_image")
+    node.attr["shape"].shape.dim[1].size = -1
+    file.write_bytes(graph.SerializeToString())
+
+
+def cut(file: Path) -> None:
+    freeze(file)
+    file.write_bytes(file.read_bytes()[:-100])
+
+
+@pytest.mark.parametrize(
+    "make, words",
+    [
+        (other_names, "a frozen graph, but not one of the TensorFlow 1 project"),
+        (other_input, "a frozen graph whose input_image is float32"),
+        (cut, "no model|damaged model"),
+        (lambda file: file.write_bytes(b""), "no model"),
+        (lambda file: file.write_bytes(bytes(range(256))), "no model"),
+        (lambda file: file.write_bytes(images.encode(draw(0))), "no model"),
+    ],
+    ids=["names", "input", "cut", "empty", "bytes", "picture"],
+)
+def test_other_files_are_told_apart(tmp_path, make, words):
+    make(tmp_path / "m.pb")
+    with pytest.raises(InputError, match=f"^{tmp_path}/m.pb: ({words})"):
+        translator.load(tmp_path / "m.pb")
+
+
+def test_a_part_of_a_saved_model_names_its_folder(model_file):
+    with pytest.raises(InputError, match=f"is part of a SavedModel; name its folder, {model_file}$"):
+        translator.load(model_file / "saved_model.pb")

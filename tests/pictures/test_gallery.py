@@ -1,0 +1,29 @@
+"""The page of pictures: all in one file, whatever their names."""
+
+import base64
+import re
+
+import numpy as np
+import pytest
+from conftest import draw
+
+from pictures import gallery, images
+
+
+@pytest.mark.parametrize("height, width, shape", [(100, 50, (100, 50)), (512, 300, (256, 150)), (1, 5000, (1, 256))])
+def test_thumbnails_are_small_and_keep_their_shape(height, width, shape):
+    assert images.decode(gallery.thumbnail(draw(0, height, width))).shape == (*shape, 3)
+
+
+def test_the_page_holds_every_picture_and_needs_nothing_else():
+    rows = [(f"{name}.png", [gallery.thumbnail(draw(seed + i)) for i in range(2)]) for seed, name in enumerate("ab")]
+    page = gallery.page("apple → orange", "model.pb", ["apple", "orange"], rows)
+    found = [base64.b64decode(data) for data in re.findall(r'src="data:image/jpeg;base64,([^"]*)"', page)]
+    assert found == [file for _, files in rows for file in files]
+    assert page.index("a.png") < page.index("b.png")
+    assert not re.search(r"https?://|<script|<link", page)
+
+
+def test_names_are_text_and_never_markup():
+    page = gallery.page("<b>", "&", ['"'], [("<img src=x onerror=alert(1)>", [gallery.thumbnail(np.zeros((8, 8, 3), np.uint8))])])
+    assert "<b>" not in page and "<img src=x" not in page and "&lt;img src=x onerror" in page

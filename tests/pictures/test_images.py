@@ -1,0 +1,202 @@
+"""Picture files: every kind that people have is read as the same upright RGB, and what is no picture is refused."""
+
+import io
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import draw, snapshot
+from photos import ALPHA, DAMAGED, LOSSY, ODD, OVER_WHITE, PLAIN, RGB, SCENE, difference, save
+from PIL import Image
+
+from pictures import images
+from system.cli import InputError
+
+pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")  # pytest undoes the filter in images.py
+
+
+@pytest.mark.parametrize("name", ODD)
+def test_odd_pictures_are_read_as_upright_rgb_and_need_conversion(name):
+    data, expected, tolerance = ODD[name]
+    picture = images.decode(data)
+    assert picture.dtype == np.uint8
+    assert difference(picture, expected) <= tolerance
+    assert not images.is_plain(data)
+
+
+@pytest.mark.parametrize("name", PLAIN)
+def test_plain_pictures_need_no_conversion(name):
+    assert images.is_plain(PLAIN[name])
+    assert difference(images.decode(PLAIN[name]), SCENE) <= (LOSSY if "JPEG" in name else 0)
+
+
+@pytest.mark.parametrize("name", DAMAGED)
+def test_damaged_pictures_are_refused(name):
+    with pytest.raises(images.PictureError):
+        images.decode(DAMAGED[name])
+
+
+@pytest.mark.parametrize("name", [*PLAIN, *ODD])
+def test_no_damage_raises_anything_else(name):
+    """Every byte of the header inverted, and cut anywhere."""
+    data = PLAIN[name] if name in PLAIN else ODD[name][0]
+    cuts = [data[:n] for n in range(0, len(data), max(len(data) // 10, 1))]
+    flips = [data[:i] + bytes([data[i] ^ 0xFF]) + data[i + 1 :] for i in range(0, 120, 7)]
+    for damaged in cuts + flips:
+        for look in (images.is_plain, images.decode):
+            try:
+                look(damaged)
+            except images.PictureError as e:
+                assert str(e) not in ("", "None")
+
+
+def test_a_bomb_is_refused_by_its_header_with_its_size():
+    with pytest.raises(images.PictureError, match="20000×20000 is more than 100 megapixels"):
+        images.is_plain(DAMAGED["bomb"])
+
+
+def test_the_limit_is_ours_and_not_pillows():
+    assert images.decode(PLAIN["PNG"], 40 * 56).shape == SCENE.shape
+    for look in (images.decode, images.decode_with_alpha, images.size):
+        with pytest.raises(images.PictureError, match="56×40 is more than"):
+            look(PLAIN["PNG"], 40 * 56 - 1)
+
+
+@pytest.mark.parametrize("name", ["PNG alpha", "WebP alpha", "TIFF alpha", "PNG 16 bit and alpha"])
+def test_colours_and_alpha_come_apart(name):
+    colours, alpha = images.decode_with_alpha(ODD[name][0])
+    assert np.array_equal(alpha, ALPHA)
+    assert np.array_equal(colours, np.where(ALPHA[..., None] == 0, 255, SCENE))
+
+
+@pytest.mark.parametrize("name", ["PNG", "JPEG CMYK", "GIF"])
+def test_without_transparency_there_is_no_alpha(name):
+    data = {**PLAIN, "JPEG CMYK": ODD["JPEG CMYK"][0], "GIF": ODD["GIF"][0]}[name]
+    colours, alpha = images.decode_with_alpha(data)
+    assert alpha is None and np.array_equal(colours, images.decode(data))
+
+
+@pytest.mark.parametrize("suffix", images.FORMATS)
+@pytest.mark.parametrize("alpha", [None, ALPHA], ids=["opaque", "alpha"])
+def test_every_format_is_written_and_read_again(suffix, alpha):
+    data = images.encode(SCENE, suffix, alpha)
+    assert Image.open(io.BytesIO(data)).format == images.FORMATS[suffix]
+    lossy = images.FORMATS[suffix] in ("JPEG", "WEBP")
+    colours, kept = images.decode_with_alpha(data)
+    if images.FORMATS[suffix] == "JPEG":  # which has no alpha
+        assert kept is None and difference(colours, SCENE if alpha is None else OVER_WHITE) <= LOSSY
+    else:
+        assert np.array_equal(kept, alpha) if alpha is not None else kept is None
+        seen = np.full(SCENE.shape[:2], True) if alpha is None else alpha > 0
+        assert difference(colours[seen], SCENE[seen]) <= LOSSY * lossy
+
+
+def test_what_a_format_cannot_hold_is_refused_in_words():
+    with pytest.raises(images.PictureError, match="17000×1 cannot be written as WEBP .*use png"):
+        images.encode(np.zeros((1, 17_000, 3), np.uint8), ".webp")
+
+
+# --- files
+
+
+@pytest.mark.parametrize("what", ["damaged", "missing", "folder"])
+def test_read_names_the_file(tmp_path, what):
+    file = tmp_path / "apple.png"
+    if what == "damaged":
+        file.write_bytes(DAMAGED["text"])
+    if what == "folder":
+        file.mkdir()
+    with pytest.raises(images.PictureError, match=f"^{file}: .*[a-z]"):
+        images.read(file)
+
+
+def test_find_returns_every_picture_below_a_folder_in_order(tmp_path):
+    names = ["B.PNG", "a.jpg", "a/x.Jpeg", "a/y/z.tiff", "b.gif", "c.tif", "d.bmp", "e.webp"]
+    others = [".hidden.png", ".hidden/a.png", "a/.hidden/b.png", "notes.txt", "png", "f.png.part", "g.npy"]
+    for name in names + others:
+        file = tmp_path / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.touch()
+    (tmp_path / "folder.png").mkdir()
+    assert [f.relative_to(tmp_path).as_posix() for f in images.find(tmp_path)] == names
+
+
+def test_find_follows_links_but_not_in_circles(tmp_path):
+    for folder in ("pictures/a", "elsewhere"):
+        (tmp_path / folder).mkdir(parents=True)
+        (tmp_path / folder / "1.png").touch()
+    (tmp_path / "pictures" / "link").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "pictures" / "a" / "up").symlink_to("..")
+    assert [f.relative_to(tmp_path / "pictures").as_posix() for f in images.find(tmp_path / "pictures")] == ["a/1.png", "link/1.png"]
+
+
+@pytest.mark.parametrize("make, words", [(Path.touch, "no such folder"), (Path.mkdir, "no picture"), (lambda path: None, "no such folder")])
+def test_find_refuses_what_holds_no_picture(tmp_path, make, words):
+    make(tmp_path / "pictures")
+    with pytest.raises(InputError, match=f"{tmp_path / 'pictures'}: {words}"):
+        images.find(tmp_path / "pictures")
+
+
+@pytest.mark.parametrize("name, format", [("a.png", "PNG"), ("new/b.jpg", "JPEG"), ("new/folders/c.JPEG", "JPEG")])
+def test_write_goes_by_the_suffix_and_makes_folders(tmp_path, name, format):
+    images.write(tmp_path / name, SCENE)
+    assert list(snapshot(tmp_path)) == [name]
+    with Image.open(tmp_path / name) as picture:
+        assert picture.format == format
+        if format == "JPEG":
+            assert picture.quantization == Image.open(io.BytesIO(save(RGB, "JPEG", quality=95))).quantization
+    assert difference(images.read(tmp_path / name), SCENE) <= (0 if format == "PNG" else LOSSY)
+
+
+def test_a_failed_write_leaves_what_was_there(tmp_path):
+    images.write(tmp_path / "a.png", SCENE)
+    before = snapshot(tmp_path)
+    for name in ("a.png", "new/b.png"):
+        with pytest.raises(TypeError):
+            images.write(tmp_path / name, SCENE.astype(np.float64))
+    assert snapshot(tmp_path) == before and not (tmp_path / "new").exists()
+
+
+def test_a_png_loses_nothing():
+    assert np.array_equal(images.decode(images.encode(SCENE)), SCENE)
+
+
+# --- sizes and the contact sheet
+
+
+def test_resize_is_antialiased_and_leaves_equal_sizes_alone():
+    stripes = np.zeros((32, 32, 3), np.uint8)
+    stripes[:, ::2] = 255
+    assert np.abs(images.resize(stripes, 8, 8)[:, 1:-1] - 127.5).max() < 8  # without antialiasing each pixel is black or white
+    assert images.resize(stripes, 32, 32) is stripes
+    assert images.resize(stripes, 5, 9).shape == (5, 9, 3)
+
+
+@pytest.mark.parametrize(
+    "shape, size, expected",
+    [((40, 60), 20, (20, 30)), ((60, 40), 20, (30, 20)), ((40, 60), 80, (80, 120)), ((7, 7), 7, (7, 7)), ((1, 9), 8, (8, 72))],
+)
+def test_resize_short_side_keeps_the_aspect(shape, size, expected):
+    assert images.resize_short_side(draw(0, *shape), size).shape == (*expected, 3)
+
+
+def test_contact_sheet_shows_every_picture_in_its_row():
+    colours = [[(255, 0, 0), (0, 255, 0)], [(0, 0, 255)]]
+    rows = [(label, [np.full((9, 9, 3), c, np.uint8) for c in row]) for label, row in zip(("first", "second row"), colours, strict=True)]
+    sheet = images.contact_sheet(rows, side=20, gap=4)
+    height, width, _ = sheet.shape
+    assert height == 2 * 24 + 4
+    left = width - 2 * 24
+    assert tuple(sheet[14, left + 10]) == (255, 0, 0) and tuple(sheet[14, left + 42]) == (0, 255, 0)
+    assert tuple(sheet[38, left + 10]) == (0, 0, 255) and tuple(sheet[38, left + 34]) == (255, 255, 255)
+    assert sheet[:24, :left].min() < 128 and sheet[28:, :left].min() < 128  # labels
+    assert sheet[:4].min() == 255
+
+
+@pytest.mark.parametrize(
+    ("height", "width", "rows", "columns"), [(16, 25, slice(0, 16), slice(4, 20)), (31, 16, slice(7, 23), slice(0, 16))]
+)
+def test_a_centre_square_is_from_the_middle(height, width, rows, columns):
+    picture = draw(0, height, width)
+    assert np.array_equal(images.centre_square(picture, 16), picture[rows, columns])
+    assert images.centre_square(picture, 8).shape == (8, 8, 3)

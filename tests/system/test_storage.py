@@ -1,0 +1,258 @@
+"""Files and folders on this machine and on remote storage (TensorFlow's ram://): the same calls, the same errors, whole or not at all."""
+
+import errno
+import itertools
+import os
+
+import pytest
+import tensorflow as tf
+from conftest import TINY_RUN, draw
+
+import build_data
+import export_graph
+import inference
+import train
+from pictures import images
+from system import cli, storage
+from system.storage import AnyPath, RemotePath
+
+numbers = itertools.count()
+
+
+def remote_folder() -> RemotePath:
+    """A new folder on storage that lasts as long as this process."""
+    folder = RemotePath(f"ram://bucket/{next(numbers)}")
+    folder.mkdir()
+    return folder
+
+
+@pytest.fixture(params=["local", "remote"])
+def place(request, tmp_path) -> AnyPath:
+    """An empty folder, here or there."""
+    return tmp_path if request.param == "local" else remote_folder()
+
+
+def snapshot(folder: AnyPath) -> dict[str, bytes]:
+    """Every file below a folder with its content."""
+    files = [root / name for root, _, names in storage.walk(folder) for name in names]
+    return {file.relative_to(folder).as_posix(): file.read_bytes() for file in sorted(files)}
+
+
+def fill(temporary: AnyPath, kind: str) -> None:
+    if kind == "folder":
+        temporary.mkdir()
+        temporary = temporary / "inside"
+    temporary.write_text("new")
+
+
+def test_a_path_is_what_its_text_says():
+    assert isinstance(storage.path("gs://bucket/a"), RemotePath)
+    assert not isinstance(storage.path("bucket/a:b"), RemotePath)
+    assert storage.path(RemotePath("ram://bucket/a")) == RemotePath("ram://bucket/a")
+
+
+def test_a_remote_path_is_taken_apart_as_a_path_and_keeps_its_scheme():
+    path = RemotePath("gs://bucket/data") / "x-1.png"
+    assert str(path) == os.fspath(path) == f"{path}" == "gs://bucket/data/x-1.png"
+    assert (path.name, path.stem, path.suffix) == ("x-1.png", "x-1", ".png")
+    assert str(path.with_suffix(".jpg")) == "gs://bucket/data/x-1.jpg" and str(path.with_name("y")) == "gs://bucket/data/y"
+    assert [str(folder) for folder in path.parents] == ["gs://bucket/data", "gs://bucket"]
+    assert path.relative_to(RemotePath("gs://bucket")).as_posix() == "data/x-1.png"
+    assert path.is_relative_to(RemotePath("gs://bucket")) and not path.is_relative_to(RemotePath("ram://bucket"))
+    assert len({path, RemotePath(str(path)), RemotePath("ram://bucket/data/x-1.png")}) == 2
+
+
+def test_files_and_folders_are_what_they_are(place):
+    (place / "folder").mkdir()
+    (place / "folder" / "file").write_text("é")
+    assert (place / "folder").is_dir() and not (place / "folder").is_file()
+    file = place / "folder" / "file"
+    assert file.is_file() and not file.is_dir() and file.exists() and storage.stands(file)
+    assert file.read_text() == "é" and file.read_bytes() == "é".encode() and storage.size(file) == 2
+    assert not (place / "none").exists() and not (place / "none").is_dir() and not (place / "none").is_file()
+    assert not storage.stands(place / "none")
+    assert [path.name for path in place.iterdir()] == ["folder"]
+    assert list((place / "folder").glob("f*e")) == [file] and list((place / "folder").glob("e*")) == []
+
+
+def test_errors_are_the_systems(place):
+    with pytest.raises(FileNotFoundError) as found:
+        (place / "none").read_bytes()
+    assert str(found.value.filename) == str(place / "none")
+    (place / "folder").mkdir(exist_ok=True)
+    (place / "folder").mkdir(exist_ok=True)
+    with pytest.raises(FileExistsError):
+        (place / "folder").mkdir()
+    with pytest.raises(OSError):
+        storage.check_reachable(place / "none")
+    with pytest.raises(FileNotFoundError):
+        storage.remove(place / "none")
+
+
+def test_a_file_grows(place):
+    for text in ("a\n", "b\n"):
+        storage.append(place / "file", text)
+    assert snapshot(place) == {"file": b"a\nb\n"}
+
+
+def test_all_of_a_folder_can_be_walked_moved_and_removed(place):
+    for name in ("a", "in/b", "in/deep/c"):
+        (place / "old" / name).parent.mkdir(parents=True, exist_ok=True)
+        (place / "old" / name).write_text(name)
+    storage.replace(place / "old", place / "new")
+    assert snapshot(place) == {"new/a": b"a", "new/in/b": b"in/b", "new/in/deep/c": b"in/deep/c"}
+    assert not (place / "old").exists()
+    storage.replace(place / "new" / "a", place / "new" / "in" / "b")  # a file over a file
+    assert snapshot(place / "new") == {"in/b": b"a", "in/deep/c": b"in/deep/c"}
+    (place / "other").mkdir()
+    (place / "other" / "file").write_text("kept")
+    with pytest.raises(OSError):  # a folder over a folder
+        storage.replace(place / "new", place / "other")
+    storage.remove(place / "new")
+    assert snapshot(place) == {"other/file": b"kept"}
+
+
+def test_names_are_found_by_a_pattern(place):
+    for name in ("x-1", "x-2", "y-1"):
+        (place / name).write_text("")
+    assert sorted(storage.glob(f"{place}/x-*")) == [f"{place}/x-1", f"{place}/x-2"]
+    assert storage.glob(f"{place}/z*") == []
+
+
+def test_a_remote_folder_moves_so_that_what_its_readers_look_for_comes_last(monkeypatch):
+    folder = remote_folder()
+    for name in ("variables/data", "saved_model.pb", "fingerprint.pb"):
+        (folder / "old" / name).parent.mkdir(exist_ok=True)
+        (folder / "old" / name).write_text(name)
+    moved, rename = [], tf.io.gfile.rename
+    monkeypatch.setattr(tf.io.gfile, "rename", lambda a, b, overwrite: moved.append(b) or rename(a, b, overwrite))
+    storage.replace(folder / "old", folder / "new")
+    assert moved == [f"{folder}/new/{name}" for name in ("variables/data", "saved_model.pb", "fingerprint.pb")]
+
+
+def test_storage_that_cannot_be_reached_is_named(monkeypatch):
+    with pytest.raises(cli.InputError, match="s3://bucket/file: TensorFlow knows .*gs://.*install tensorflow-io"):
+        RemotePath("s3://bucket/file").read_bytes()
+    for error, number in ((tf.errors.PermissionDeniedError, errno.EACCES), (tf.errors.UnavailableError, errno.EIO)):
+        monkeypatch.setattr(tf.io.gfile, "stat", raiser(error(None, None, "no answer\nfrom there")))
+        with pytest.raises(OSError) as found:
+            RemotePath("gs://bucket/file").exists()
+        assert found.value.errno == number and found.value.filename == "gs://bucket/file"
+        assert (found.value.strerror == "no answer") == (number == errno.EIO)
+
+
+def raiser(error: Exception):
+    def function(*arguments):
+        raise error
+
+    return function
+
+
+# --- whole
+
+
+@pytest.mark.parametrize("kind, files", [("file", {"a/b/target": b"new"}), ("folder", {"a/b/target/inside": b"new"})])
+def test_whole_appears_at_the_end(place, kind, files):
+    target = place / "a" / "b" / "target"
+    with storage.whole(target) as temporary:
+        fill(temporary, kind)
+        assert not target.exists()
+    assert snapshot(place) == files
+
+
+@pytest.mark.parametrize("kind", ["nothing", "file", "folder"])
+@pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt])
+def test_whole_that_fails_leaves_nothing(place, kind, error):
+    with pytest.raises(error), storage.whole(place / "a" / "b" / "target") as temporary:
+        if kind != "nothing":
+            fill(temporary, kind)
+        raise error
+    assert snapshot(place) == {}
+    assert isinstance(place, RemotePath) or list(place.iterdir()) == []
+
+
+def test_whole_replaces_a_file_only_if_it_succeeds(place):
+    target = place / "target"
+    target.write_text("old")
+    with pytest.raises(ValueError), storage.whole(target) as temporary:
+        temporary.write_text("half")
+        raise ValueError
+    assert snapshot(place) == {"target": b"old"}
+    with storage.whole(target) as temporary:
+        temporary.write_text("new")
+    assert snapshot(place) == {"target": b"new"}
+
+
+def test_whole_that_fails_keeps_what_others_put_into_its_new_folder(place):
+    with pytest.raises(ValueError), storage.whole(place / "a" / "b" / "target"):
+        (place / "a" / "other").write_text("kept")
+        raise ValueError
+    assert snapshot(place) == {"a/other": b"kept"}
+
+
+def test_whole_takes_the_longest_names_two_at_a_time(place):
+    names = ["果" * 84 + digit for digit in "12"]  # 253 bytes of the 255 that a name can have
+    with storage.whole(place / names[0]) as first, storage.whole(place / names[1]) as second:
+        first.write_text("1")
+        second.write_text("2")
+    assert snapshot(place) == {names[0]: b"1", names[1]: b"2"}
+
+
+def test_whole_names_the_target_in_errors(tmp_path, call):
+    def main(argv):
+        with storage.whole(tmp_path) as temporary:  # a folder is there
+            temporary.write_text("new")
+
+    call(main).assert_refused(f" {tmp_path}: Is a directory")
+
+
+# --- the commands
+
+
+@pytest.mark.long
+def test_build_train_export_and_translate_on_remote_storage(call, eager, tmp_path):
+    """All that the commands read and write lies there, and nothing here."""
+    folder = remote_folder()
+    for domain, seeds in (("trainA", range(3)), ("trainB", range(5, 8))):
+        for i in seeds:
+            images.write(folder / "in" / domain / "deep" / f"{i}.png", draw(i))
+    X, Y, runs = folder / "x.tfrecords", folder / "y.tfrecords", folder / "runs"
+    flags = ["--X_input_dir", folder / "in/trainA", "--Y_input_dir", folder / "in/trainB", "--X_output_file", X, "--Y_output_file", Y]
+    assert call(build_data.main, *flags, "--num_shards", 2).status == 0
+    call(build_data.main, *flags, "--num_shards", 2).assert_refused(f"{folder}/x-00000-of-00002.tfrecords", "--overwrite")
+
+    flags = [*TINY_RUN, "--max_steps", 2, "--X", f"{X}@2", "--Y", f"{folder}/y-*.tfrecords", "--checkpoints_dir", runs]
+    begun = call(train.main, *flags, "--run_name", "r")
+    assert begun.status == 0, begun.err
+    call(train.main, *flags, "--run_name", "r").assert_refused("--run_name r", f"{runs}/r exists")
+    gone_on = call(train.main, "--load_model", runs / "r", "--max_steps", 3)
+    assert gone_on.status == 0 and "steps 2 to 3" in gone_on.out, gone_on.err
+    names = {path.name for path in (runs / "r").iterdir()}
+    assert {"config.json", "data.json", "history.jsonl", "checkpoint", "model.ckpt-2.index", "model.ckpt-3.index"} <= names
+    assert [".saving" in name or ".tmp" in name for name in names].count(True) == 0
+    assert (runs / "r" / "history.jsonl").read_text().count("\n") == 4
+
+    models = ["--checkpoint_dir", runs / "r", "--export_dir", folder / "models", "--XtoY_model", "G.pb", "--YtoX_model", "F.pb"]
+    assert call(export_graph.main, *models).status == 0
+    again = call(export_graph.main, *models)
+    assert again.status == 0 and f"now {folder}/models/G-" in again.out
+
+    command = ["--model", folder / "models/G.pb", "--input", folder / "in/trainA", "--output", folder / "out"]
+    assert call(inference.main, *command).status == 0
+    assert sorted(snapshot(folder / "out")) == ["deep/0.png", "deep/1.png", "deep/2.png"]
+    call(inference.main, *command).assert_refused("exists", "--resume")
+    (folder / "out/deep/1.png").unlink()
+    resumed = call(inference.main, *command, "--resume")
+    assert resumed.status == 0 and "1 of 3 translated" in resumed.out and "2 were there" in resumed.out
+    assert images.read(folder / "out/deep/1.png").shape == (32, 32, 3)
+    assert not list(tmp_path.iterdir())
+
+
+def test_remote_data_that_is_not_there_is_refused_in_one_line(call):
+    folder = remote_folder()
+    call(train.main, "--X", folder / "x", "--Y", folder / "y", "--checkpoints_dir", folder).assert_refused(f"{folder}/x: no such file")
+    call(train.main, "--load_model", folder / "r").assert_refused("--load_model", f"{folder}/r")
+    call(export_graph.main, "--checkpoint_dir", folder).assert_refused(f"{folder}: no config.json")
+    call(inference.main, "--model", folder / "m", "--input", "s3://bucket/x.png", "--output", "x.png").assert_refused(
+        "s3://", "tensorflow-io"
+    )

@@ -1,0 +1,97 @@
+"""Early warnings: the statistics against their definitions, and what is said of them."""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from training.health import GRID, HORIZON, WARM_UP, GeneratorHealth, RunningMean, findings
+
+
+def cells(pictures: np.ndarray) -> np.ndarray:
+    """(n, 32, 32, 3) → the means of the 4×4 pixels of each of 8×8 cells, (n, 8, 8, 3)."""
+    return pictures.reshape(-1, GRID, 4, GRID, 4, 3).mean((2, 4))
+
+
+def pictures(seed: int, n: int = 6) -> np.ndarray:
+    """Random, but smooth enough that cells differ."""
+    coarse = np.random.default_rng(seed).uniform(-0.7, 0.7, (n, 8, 8, 3)) + np.random.default_rng(seed + 1).uniform(-0.3, 0.3, (n, 1, 1, 3))
+    return coarse.repeat(4, 1).repeat(4, 2).astype(np.float32)
+
+
+def run(xs: np.ndarray, fakes: np.ndarray, reals: np.ndarray, batch: int = 1) -> dict[str, float]:
+    """The scalars after one step for each batch."""
+    health = GeneratorHealth(32)
+    for step, i in enumerate(range(0, len(xs), batch)):
+        scalars = health.update(*(tf.constant(p[i : i + batch]) for p in (xs, fakes, reals)), tf.constant(step, tf.int64))
+    return {name: float(value) for name, value in scalars.items()}
+
+
+def test_the_mean_is_that_of_all_steps_and_later_an_exponential_one():
+    values, mean = np.random.default_rng(0).uniform(-1, 1, 3 * HORIZON), RunningMean()
+    expected = 0.0
+    for step, value in enumerate(values):
+        got = float(mean.update(tf.constant(value, tf.float32), tf.constant(step, tf.int64)))
+        expected = values[: step + 1].mean() if step < HORIZON else expected + (value - expected) / HORIZON
+        assert got == pytest.approx(expected, abs=1e-5)
+
+
+@pytest.mark.parametrize("batch", [1, 3])
+def test_the_statistics_are_what_their_names_say(batch):
+    xs, fakes, reals = pictures(0), pictures(10) * 0.6 + pictures(0) * 0.3, pictures(20)
+    got = run(xs, fakes, reals, batch)
+    brightness = np.corrcoef(cells(xs).mean(-1).ravel(), cells(fakes).mean(-1).ravel())[0, 1]
+    spread = [np.sqrt(cells(p).var(0).mean()) for p in (fakes, reals)]
+    assert got["brightness"] == pytest.approx(brightness, abs=1e-4)
+    assert got["variety"] == pytest.approx(spread[0] / spread[1], rel=1e-2)
+    assert got["change"] == pytest.approx(np.abs(fakes - xs).mean() / 2, rel=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("fake", "expected"),
+    [
+        (lambda x: x, {"brightness": 1, "variety": 1, "change": 0}),
+        (lambda x: -x, {"brightness": -1, "variety": 1}),
+        (lambda x: 0 * x + 0.5, {"brightness": 0, "variety": 0.003}),
+    ],
+)
+def test_the_extremes(fake, expected):
+    x = pictures(3)
+    got = run(x, fake(x), x)
+    assert {name: got[name] for name in expected} == pytest.approx(expected, abs=3e-3)
+
+
+def test_pictures_that_are_all_one_do_not_count_as_collapsed():
+    x = pictures(4, 1).repeat(5, 0)
+    assert run(x, -x, x)["variety"] == pytest.approx(1)
+
+
+@pytest.mark.parametrize("image_size", [32, 36, 60, 64])
+def test_any_image_size_will_do(image_size):
+    x = tf.random.stateless_uniform((1, image_size, image_size, 3), [0, 0], -1, 1)
+    got = GeneratorHealth(image_size).update(x, -x, x, tf.constant(0, tf.int64))
+    assert float(got["brightness"]) == pytest.approx(-1, abs=1e-4)
+
+
+HEALTHY = {f"{G}_{k}": v for G in "GF" for k, v in (("brightness", 0.7), ("variety", 0.9), ("change", 0.1))} | {
+    "D_X_loss": 0.8,
+    "D_Y_loss": 0.9,
+}
+
+
+@pytest.mark.parametrize(
+    ("sick", "topics", "remedy"),
+    [
+        ({}, [], ""),
+        ({"G_brightness": -0.5}, ["G_inverts"], "--lambda_identity"),
+        ({"F_variety": 0.1}, ["F_collapses"], "--lambda2"),
+        ({"F_variety": 0.1, "F_brightness": -1}, ["F_collapses"], "--seed"),
+        ({"G_change": 0.001}, ["G_copies"], "--lambda1"),
+        ({"D_X_loss": 0.05}, ["D_X_wins"], "--ndf"),
+        ({"G_brightness": -0.5, "D_Y_loss": 0.05}, ["G_inverts", "D_Y_wins"], "--seed"),
+    ],
+)
+def test_what_is_wrong_is_named_with_what_helps(sick, topics, remedy):
+    found = findings(HEALTHY | sick, WARM_UP)
+    assert list(found) == topics
+    assert all(remedy in words and "\n" not in words for words in found.values())
+    assert findings(HEALTHY | sick, WARM_UP - 1) == {}

@@ -1,0 +1,284 @@
+"""A run's folder: making and finding it, its lock, its history, and the data it was begun with."""
+
+import errno
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from conftest import divide, draw, snapshot, write_records
+
+from pictures import shards
+from reader import Reader
+from system.cli import InputError
+from training import run_folder
+from training.config import Config
+from training.run_folder import data_contradictions, find_run, locked, new_run, record
+
+DATA = {"X": {"records": 5, "bytes": 70, "headers": "ab"}, "Y": {"records": 3, "bytes": 40, "headers": "cd"}}
+
+
+def make(checkpoints: Path, name: str | None = "run") -> Path:
+    return new_run(checkpoints, name, Config(ngf=3), DATA)
+
+
+# --- making and finding
+
+
+@pytest.fixture
+def noon(monkeypatch):
+    real = run_folder.time.strftime
+    monkeypatch.setattr(run_folder.time, "strftime", lambda format: real(format, (2024, 2, 29, 12, 0, 0, 3, 60, 0)))
+
+
+def test_a_new_run_holds_its_settings_and_what_its_data_were(tmp_path):
+    run = make(tmp_path)
+    assert Config.load(run) == Config(ngf=3)
+    assert json.loads((run / "data.json").read_text()) == DATA
+    assert sorted(f.name for f in tmp_path.rglob("*")) == ["config.json", "data.json", "run"]
+
+
+def test_runs_without_a_name_are_called_by_the_minute(tmp_path, noon):
+    runs = [make(tmp_path / "new" / "checkpoints", None) for _ in range(3)]
+    assert [run.name for run in runs] == ["20240229-1200", "20240229-1200-2", "20240229-1200-3"]
+    assert all(run.is_dir() and run.parent == tmp_path / "new" / "checkpoints" for run in runs)
+
+
+def test_a_run_can_have_a_name_once(tmp_path):
+    assert make(tmp_path / "new", "run 1.b") == tmp_path / "new" / "run 1.b"
+    before = snapshot(tmp_path)
+    with pytest.raises(InputError, match="--run_name run 1.b: .*exists; continue it with --load_model run 1.b"):
+        make(tmp_path / "new", "run 1.b")
+    assert snapshot(tmp_path) == before
+
+
+def test_a_name_that_another_process_takes_meanwhile_is_left_to_it(tmp_path, monkeypatch):
+    make(tmp_path)
+    before = snapshot(tmp_path)
+    monkeypatch.setattr(run_folder, "check_run_name", lambda *args: None)  # it was free a moment ago
+    with pytest.raises(InputError, match="another process"):
+        make(tmp_path)
+    assert snapshot(tmp_path) == before
+
+
+@pytest.mark.parametrize("name", [None, "run"])
+def test_where_nothing_can_be_written_no_other_name_is_tried(tmp_path, monkeypatch, name):
+    def save(self, folder):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(Config, "save", save)
+    with pytest.raises(OSError, match="No space left on device"):
+        make(tmp_path / "new", name)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", ["", ".", "..", "a/b", "../a", "a/", "/a"])
+def test_a_run_name_is_no_path(tmp_path, name):
+    with pytest.raises(InputError, match="--run_name .*a name, not a path"):
+        make(tmp_path / "new", name)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", [None, "run"])
+def test_runs_cannot_be_made_where_a_link_leads_nowhere(tmp_path, name):
+    (tmp_path / "checkpoints").symlink_to("an unmounted disk")
+    with pytest.raises(InputError, match="checkpoints is no folder"):
+        make(tmp_path / "checkpoints", name)
+
+
+@pytest.mark.parametrize("name", ["run", "run/", "elsewhere/checkpoints/run", "{tmp_path}/elsewhere/checkpoints/run"])
+def test_a_run_is_found_by_name_and_by_path(tmp_path, monkeypatch, name):
+    monkeypatch.chdir(tmp_path)
+    checkpoints = Path("elsewhere") / "checkpoints"
+    make(checkpoints)
+    found = find_run(name.format(tmp_path=tmp_path), checkpoints)
+    assert found.resolve() == (tmp_path / checkpoints / "run").resolve()
+
+
+def test_a_name_means_the_run_in_the_checkpoints_folder_first(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for folder in (tmp_path, tmp_path / "checkpoints"):
+        make(folder)
+    assert find_run("run", Path("checkpoints")) == Path("checkpoints") / "run"
+
+
+@pytest.mark.parametrize("name", ["", "run", "no run", "nowhere/run"])
+def test_what_holds_no_config_is_no_run(tmp_path, name):
+    (tmp_path / "no run").mkdir()
+    with pytest.raises(InputError, match=f"--load_model {name}: no such run in {tmp_path}"):
+        find_run(name, tmp_path)
+
+
+# --- the lock
+
+HOLDER = """
+import sys
+from pathlib import Path
+from training import run_folder
+with run_folder.locked(Path(sys.argv[1])):
+    print("held", flush=True)
+    sys.stdin.read()
+"""
+
+
+@pytest.fixture
+def holder(tmp_path):
+    """Another process that holds the lock of the run `tmp_path`."""
+    command = [sys.executable, "-c", HOLDER, str(tmp_path)]
+    project = Path(run_folder.__file__).parents[1]
+    with subprocess.Popen(command, cwd=project, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout.readline() == "held\n"
+        yield process
+        process.kill()
+
+
+def test_a_second_process_is_refused_and_told_of_the_first(tmp_path, holder):
+    with pytest.raises(InputError) as error, locked(tmp_path):
+        pass
+    assert str(tmp_path) in str(error.value)
+    assert f"process {holder.pid} on {os.uname().nodename}, since " in str(error.value)
+
+
+def test_the_lock_dies_with_its_process(tmp_path, holder):
+    holder.kill()
+    holder.wait()
+    with locked(tmp_path):
+        assert f"process {os.getpid()} " in (tmp_path / ".lock").read_text()
+
+
+def test_the_lock_ends_with_its_block(tmp_path):
+    for _ in range(2):
+        with locked(tmp_path):
+            pass
+
+
+def test_where_there_are_no_locks_training_goes_on(tmp_path, monkeypatch):
+    def flock(file, operation):
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    monkeypatch.setattr(run_folder.fcntl, "flock", flock)
+    with locked(tmp_path):
+        pass
+
+
+# --- history
+
+
+def test_the_history_grows_by_a_line(tmp_path):
+    record(tmp_path, "started", 0)
+    record(tmp_path, "continued", 7, changed={"learning_rate": [0.1, 0.2], "X": ["ä", "ö"]})
+    lines = [json.loads(line) for line in (tmp_path / "history.jsonl").read_text().splitlines()]
+    assert [(line["event"], line["step"], line.get("changed")) for line in lines] == [
+        ("started", 0, None),
+        ("continued", 7, {"learning_rate": [0.1, 0.2], "X": ["ä", "ö"]}),
+    ]
+    assert all(line["process"] == os.getpid() and line["host"] and line["time"] for line in lines)
+
+
+# --- the data that a run was begun with
+
+
+@pytest.fixture
+def readers(tmp_path) -> dict[str, Reader]:
+    files = {
+        name: write_records(tmp_path / f"{name}.tfrecords", [draw(seed + i) for i in range(n)])
+        for name, seed, n in (("X", 0, 3), ("Y", 9, 4))
+    }
+    return {name: Reader(file, 32, name=name) for name, file in files.items()}
+
+
+def begun(tmp_path: Path, readers: dict[str, Reader]) -> Path:
+    return new_run(tmp_path, "run", Config(), {name: reader.fingerprint for name, reader in readers.items()})
+
+
+def test_the_same_data_are_accepted_wherever_they_lie(tmp_path, readers):
+    run = begun(tmp_path, readers)
+    assert data_contradictions(run, *readers.values()) == []
+    moved = Path(readers["X"].file).rename(tmp_path / "moved")
+    assert data_contradictions(run, Reader(moved, 32, name="X")) == []
+
+
+def test_other_data_are_each_named_with_what_tells_them_apart(tmp_path, readers):
+    run = begun(tmp_path, readers)
+    swapped = [Reader(readers[other].file, 32, name=name) for name, other in ("XY", "YX")]
+    wrong = data_contradictions(run, *swapped)
+    assert [w.split(":")[0] for w in wrong] == [f"--{r.name} {r.file}" for r in swapped]
+    assert "4 records" in wrong[0] and "(the run has 3 records" in wrong[0]
+
+
+def test_pictures_of_other_lengths_are_other_data(tmp_path, readers):
+    run = begun(tmp_path, readers)
+    changed = write_records(tmp_path / "changed", [draw(i) for i in (0, 1, 5)])
+    assert len(data_contradictions(run, Reader(changed, 32, name="X"))) == 1
+
+
+def cut(file: str, by: int) -> str:
+    os.truncate(file, os.path.getsize(file) - by)
+    return file
+
+
+def test_a_file_that_was_cut_off_since_counts_as_the_same_when_bad_records_are_skipped(tmp_path, readers):
+    run = begun(tmp_path, readers)
+    reader = Reader(cut(readers["Y"].file, 30), 32, name="Y", skip_bad_records=True)
+    assert len(reader) == 3
+    assert data_contradictions(run, reader) == []
+    assert len(reader) == 4 and list(reader.bad) == [3]
+
+
+def test_a_cut_file_of_more_records_is_another_one(tmp_path, readers):
+    run = begun(tmp_path, readers)
+    longer = write_records(tmp_path / "longer", [draw(i) for i in range(9)])
+    assert len(data_contradictions(run, Reader(cut(str(longer), 30), 32, name="X", skip_bad_records=True))) == 1
+
+
+@pytest.mark.parametrize("counts", [(2, 2), (1, 3), (1, 1, 1, 1)])
+def test_the_same_records_are_the_same_data_in_however_many_files_they_lie(tmp_path, readers, counts):
+    run = begun(tmp_path, readers)
+    Y = Reader(divide(Path(readers["Y"].file), tmp_path / "y", *counts), 32, name="Y")
+    assert data_contradictions(run, Y) == []
+    other = begun(tmp_path / "other", {"Y": Y})
+    assert data_contradictions(other, readers["Y"]) == []
+    assert len(data_contradictions(other, Reader(shards.find(Y.file)[::-1], 32, name="Y"))) == 1
+
+
+def test_what_is_left_of_a_shard_counts_as_the_same_if_the_others_are(tmp_path):
+    file = write_records(tmp_path / "y", [draw(i) for i in range(6)])
+    spec = divide(file, tmp_path / "y.tfrecords", 2, 2, 2)
+    run = begun(tmp_path, {"Y": Reader(spec, 32, name="Y")})
+    cut(shards.find(spec)[1], 30)
+    Y = Reader(spec, 32, name="Y", skip_bad_records=True)
+    assert data_contradictions(run, Y) == []
+    assert len(Y) == 6 and list(Y.bad) == [3]
+
+    write_records(Path(shards.find(spec)[2]), [draw(i) for i in (5, 4)])
+    assert len(data_contradictions(run, Reader(spec, 32, name="Y", skip_bad_records=True))) == 1
+    two = shards.find(spec)[:2]
+    assert len(data_contradictions(run, Reader(two, 32, name="Y", skip_bad_records=True))) == 1
+
+
+def test_a_worker_answers_for_its_own_shards(tmp_path):
+    def share(worker: int) -> Reader:
+        return Reader(spec, 32, name="Y", skip_bad_records=True, share=(worker, 2))
+
+    spec = divide(write_records(tmp_path / "y", [draw(i) for i in range(6)]), tmp_path / "y.tfrecords", 2, 1, 2, 1)
+    parts = [[shard.fingerprint for shard in share(worker).shards] for worker in (0, 1)]
+    whole = shards.joined([part for pair in zip(*parts, strict=True) for part in pair])
+    assert whole["records"] == 6 and [part["records"] for part in whole["shards"]] == [2, 1, 2, 1]
+    run = new_run(tmp_path, "run", Config(), {"Y": whole})
+    assert data_contradictions(run, share(0)) == data_contradictions(run, share(1)) == []
+    cut(shards.find(spec)[2], 30)
+    assert data_contradictions(run, share(0)) == data_contradictions(run, share(1)) == []
+    write_records(Path(shards.find(spec)[2]), [draw(i) for i in (5, 4)])
+    assert len(data_contradictions(run, share(0))) == 1 and data_contradictions(run, share(1)) == []
+
+
+@pytest.mark.parametrize("content", [None, "", "{", "[]", "{}", '{"X": 5}', '{"X": {}}', '{"X": {"shards": 5}}'])
+def test_a_run_that_does_not_know_its_data_is_refused(tmp_path, readers, content):
+    run = begun(tmp_path, readers)
+    (run / "data.json").unlink()
+    if content is not None:
+        (run / "data.json").write_text(content)
+    with pytest.raises(InputError, match="data.json: missing or damaged"):
+        data_contradictions(run, *readers.values())

@@ -1,0 +1,193 @@
+"""Every setting of a run with its default, its check and its meaning, kept in `checkpoints/RUN/config.json`."""
+
+import argparse
+import dataclasses
+import json
+from dataclasses import dataclass
+from typing import Any
+
+from system import storage
+from system.cli import InputError, Parser, number
+from system.storage import AnyPath
+
+FORMAT_VERSION = 1
+# The chapter's settings where defaults are others, which were found better (docs/results.md).
+RECIPES = {"chapter": {"real_label": 0.9, "lambda_identity": 0.0, "upsample": "transpose", "ema": 0.0}}
+ARCHITECTURE = ("norm", "upsample", "n_res_blocks", "ngf", "ndf")  # what the networks' weights depend on
+PRECISIONS = ("float32", "bfloat16", "float16", "auto")
+
+
+def _setting(default: Any, type: Any, help: str, fixed: bool = False, **argument: Any) -> Any:
+    """A field of `Config` that knows its flag. `fixed`: it shapes the networks or the data and cannot change when a run continues."""
+    return dataclasses.field(default=default, metadata={"type": type, "help": help, "fixed": fixed, **argument})
+
+
+@dataclass(kw_only=True)
+class Config:
+    """The settings of a run. Defaults are the paper's (section 4 and appendix 7) but for what docs/results.md found better."""
+
+    X: str = _setting(
+        "data/tfrecords/apple.tfrecords",
+        str,
+        "TFRecord file of domain X, made by build_data.py; its shards: x.tfrecords@4 for four, or a pattern, 'x-*.tfrecords'",
+    )
+    Y: str = _setting("data/tfrecords/orange.tfrecords", str, "TFRecord file, or shards, of domain Y")
+    image_size: int = _setting(256, number(int, 32, 4096, multiple=4), "side of the training crops, pixels; a multiple of 4", True)
+    load_size: int | None = _setting(
+        None, number(int, 32, 8192), "short side that pictures are resized to before the crop [image_size · 286/256]", True
+    )
+    batch_size: int = _setting(1, number(int, 1, 4096), "pictures of each domain a step", True)
+    use_lsgan: bool = _setting(True, bool, "least-squares adversarial loss; --nouse_lsgan: cross entropy", True)
+    real_label: float = _setting(1.0, number(float, 0, 2), "what the discriminators answer for real pictures (the chapter's project: 0.9)")
+    norm: str = _setting("instance", str, "normalisation in every block", True, choices=("instance", "batch"))
+    upsample: str = _setting(
+        "resize",
+        str,
+        "how the generators grow pictures: nearest ×2 and a convolution (no checkerboards), or a transposed convolution (the paper)",
+        True,
+        choices=("transpose", "resize"),
+    )
+    n_res_blocks: int | None = _setting(
+        None, number(int, 0, 100), "residual blocks in a generator [6 for an image_size up to 128, else 9]", True
+    )
+    ngf: int = _setting(64, number(int, 1, 1024), "filters of the generators' first layer", True)
+    ndf: int = _setting(64, number(int, 1, 1024), "filters of the discriminators' first layer", True)
+    init_from: str | None = _setting(
+        None,
+        str,
+        "begin with the weights of another run's networks, on any data, at any size: a run, or one of its checkpoints; "
+        "the architecture is that run's",
+        True,
+        metavar="RUN",
+    )
+    lambda1: float = _setting(10.0, number(float, 0), "weight of the cycle loss X → Y → X")
+    lambda2: float = _setting(10.0, number(float, 0), "weight of the cycle loss Y → X → Y")
+    lambda_identity: float = _setting(
+        0.5, number(float, 0), "weight of the identity loss, as a share of lambda, which holds on to colours; 0: not computed, and faster"
+    )
+    learning_rate: float = _setting(2e-4, number(float, 0), "Adam's learning rate before it decays")
+    beta1: float = _setting(0.5, number(float, 0, 0.9999), "Adam's first-moment decay")
+    pool_size: int = _setting(50, number(int, 0, 10_000), "generated pictures of each domain kept for the discriminators; 0: none", True)
+    ema: float = _setting(
+        0.999, number(float, 0, 0.999999), "decay of a moving average of the generators' weights, which is what is exported; 0: none", True
+    )
+    n_epochs: int = _setting(100, number(int, 0), "epochs at the full learning rate; one epoch passes the larger data set once")
+    n_epochs_decay: int = _setting(100, number(int, 0), "epochs after that, in which the learning rate falls linearly to 0")
+    max_steps: int | None = _setting(None, number(int, 1), "stop at this step at the latest; the decay then spans the second half")
+    precision: str = _setting(
+        "auto",
+        str,
+        "number type of the networks' arithmetic; auto: bfloat16 where the device has it, else float32. Weights and losses are float32",
+        True,
+        choices=PRECISIONS,
+    )
+    xla: bool = _setting(False, bool, "compile the training step with XLA: longer to start, faster on most GPUs, slower on CPUs")
+    seed: int = _setting(0, number(int, 0, 2**31 - 1), "seed of initialisation, order, augmentation and pools", True)
+    log_every: int = _setting(100, number(int, 1), "steps between scalars, or 30 s if that is sooner")
+    image_every: int = _setting(500, number(int, 1), "steps between pictures and histograms, or 5 min if that is sooner")
+    save_every: int = _setting(1000, number(int, 1), "steps between checkpoints, or 5 min if that is sooner; the newest five are kept")
+    keep_every: int | None = _setting(None, number(int, 1), "keep the checkpoint of every so many steps for good, beside the newest five")
+    eval_every: int | None = _setting(None, number(int, 1), "steps between measurements on test pictures; the best checkpoint is kept")
+    X_test: str | None = _setting(None, str, "folder of test pictures of X, for --eval_every", metavar="DIR")
+    Y_test: str | None = _setting(None, str, "folder of test pictures of Y, for --eval_every", metavar="DIR")
+    features: str | None = _setting(
+        None,
+        str,
+        "what tells how good the pictures are, for --eval_every: a SavedModel as for evaluate.py, or none [Keras' InceptionV3]",
+        metavar="MODEL",
+    )
+    shard_data: bool = _setting(
+        False, bool, "several workers: each reads shards of its own, every n-th of FILE@N; for data that no machine has whole", True
+    )
+    skip_bad_records: bool = _setting(
+        False, bool, "go on without records that cannot be read, the next one in place of each; --noskip_bad_records: stop at them"
+    )
+
+    def __post_init__(self):
+        if self.load_size is None:
+            self.load_size = round(self.image_size * 286 / 256)
+        if self.n_res_blocks is None:
+            self.n_res_blocks = 6 if self.image_size <= 128 else 9
+        if self.load_size < self.image_size:
+            raise InputError(f"--load_size {self.load_size}: smaller than --image_size {self.image_size}")
+        if self.n_epochs + self.n_epochs_decay == 0:
+            raise InputError("--n_epochs 0 --n_epochs_decay 0: there is nothing to train")
+        missing = [flag for flag, value in (("--X_test", self.X_test), ("--Y_test", self.Y_test)) if value is None]
+        if self.eval_every is not None and missing:
+            raise InputError(f"--eval_every {self.eval_every}: needs test pictures; give {' and '.join(missing)}")
+
+    def changed(self, settings: dict[str, Any]) -> tuple["Config", list[str]]:
+        """Returns the settings of a continued run, and a list of those that contradict the run and were not changed."""
+        fixed = [f.name for f in dataclasses.fields(self) if f.metadata["fixed"]]
+        wrong = [f"--{k} {v} (the run has {getattr(self, k)})" for k, v in settings.items() if k in fixed and v != getattr(self, k)]
+        return dataclasses.replace(self, **{k: v for k, v in settings.items() if k not in fixed}), wrong
+
+    def differences(self, other: "Config") -> dict[str, list]:
+        """Returns what differs, by name: the value here and the value there."""
+        here, there = dataclasses.asdict(self), dataclasses.asdict(other)
+        return {name: [here[name], there[name]] for name in here if here[name] != there[name]}
+
+    def save(self, run: AnyPath) -> None:
+        """Writes `config.json` into the run folder."""
+        settings = {"format_version": FORMAT_VERSION, "generator": "resnet", **dataclasses.asdict(self)}
+        with storage.whole(run / "config.json") as file:
+            file.write_text(json.dumps(settings, indent=2) + "\n")
+
+    @classmethod
+    def load(cls, run: AnyPath) -> "Config":
+        """Reads `config.json` from a run folder. Raises `InputError` if there is none, or it is no such file."""
+        file = run / "config.json"
+        if not run.is_dir():
+            raise InputError(f"{run}: no such run folder")
+        if not file.is_file():
+            raise InputError(f"{run}: no config.json, so this is no run folder of train.py")
+        try:
+            settings = json.loads(file.read_text())
+            version, generator = settings.pop("format_version", None), settings.pop("generator", None)
+            if version != FORMAT_VERSION or generator != "resnet":
+                raise InputError(f"{file}: format {version}, generator {generator}: this program reads format {FORMAT_VERSION}, resnet")
+            fields = [f for f in dataclasses.fields(cls) if f.name in settings]
+            wrong = [f"{f.name} {settings[f.name]!r}" for f in fields if not _valid(f, settings[f.name])]
+            if wrong:
+                raise InputError(f"{file}: damaged ({', '.join(wrong)})")
+            return cls(**settings)
+        except (ValueError, TypeError, AttributeError) as e:
+            raise e if isinstance(e, InputError) else InputError(f"{file}: damaged ({e})") from None
+
+
+def _valid(field: dataclasses.Field, value: Any) -> bool:
+    """Tells whether a setting's flag could have given `value`."""
+    type = field.metadata["type"]
+    if value is None:
+        return field.default is None
+    if type in (bool, str):
+        return isinstance(value, type) and value in field.metadata.get("choices", [value])
+    try:
+        return type(json.dumps(value)) == value
+    except (ValueError, argparse.ArgumentTypeError):
+        return False
+
+
+def add_arguments(parser: Parser) -> None:
+    """Adds a flag for each setting; one that is not typed stays absent from the parsed arguments."""
+    for field in dataclasses.fields(Config):
+        argument = {k: v for k, v in field.metadata.items() if k != "fixed"}
+        if field.default is not None:
+            argument["help"] += f" (default: {field.default})"
+        if argument.pop("type") is bool:
+            parser.add_argument(f"--{field.name}", action=BooleanFlag, default=argparse.SUPPRESS, **argument)
+        else:
+            type = field.metadata["type"]
+            if "choices" not in argument:
+                argument.setdefault("metavar", "FILE" if type is str else "N" if type.__name__ == "int" else "VALUE")
+            parser.add_argument(f"--{field.name}", type=type, default=argparse.SUPPRESS, **argument)
+
+
+class BooleanFlag(argparse.Action):
+    """`--name` and, as in the chapter, `--noname`."""
+
+    def __init__(self, option_strings, dest, **kwargs):
+        super().__init__([*option_strings, *(f"--no{o.removeprefix('--')}" for o in option_strings)], dest, nargs=0, **kwargs)
+
+    def __call__(self, parser, namespace, values, option_string=None):
+        setattr(namespace, self.dest, not option_string.startswith("--no"))

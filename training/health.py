@@ -1,0 +1,86 @@
+"""Early warnings: running statistics of what the networks do, computed in the training step, and what to say when they look wrong."""
+
+import tensorflow as tf
+
+from system.replicas import mean, state
+
+HORIZON = 200  # steps that a statistic looks back over, about
+WARM_UP = 500  # steps before which nothing is judged: networks that have just begun do all of this
+GRID = 8  # pictures are compared as 8×8 cells: what goes wrong here is large
+# What counts as wrong. On a healthy run brightness settles above 0.5, variety and the discriminators' share near 1, change above 0.05.
+INVERTED, ALIKE, COPIED, CERTAIN = -0.2, 0.2, 0.01, 0.1
+
+
+class RunningMean(tf.Module):
+    """The mean of all steps so far; after `HORIZON` steps an exponential one. A variable: part of the step, and of the checkpoint."""
+
+    def __init__(self, *shape: int):
+        super().__init__()
+        self.value = state(tf.zeros(shape), "mean")
+
+    def update(self, value: tf.Tensor, step: tf.Tensor) -> tf.Tensor:
+        """Takes in this step's value, a mean over pictures, and returns the mean over steps; `step` counts from 0."""
+        share = 1 / tf.cast(tf.minimum(step + 1, HORIZON), tf.float32)
+        return self.value.assign_add(share * (mean(tf.cast(value, tf.float32)) - self.value))
+
+
+class GeneratorHealth(tf.Module):
+    """What a generator's pictures have to do with its inputs, and with the real pictures of the domain that it should reach."""
+
+    def __init__(self, image_size: int):
+        super().__init__()
+        self.cell = image_size // GRID
+        side = image_size // self.cell
+        self.brightness = RunningMean(5)
+        self.variety = RunningMean(2, 2, side, side, 3)
+        self.change = RunningMean()
+
+    def update(self, picture: tf.Tensor, fake: tf.Tensor, real: tf.Tensor, step: tf.Tensor) -> dict[str, tf.Tensor]:
+        """Pictures (B, H, W, 3) in [-1, 1], `fake` the translation of `picture` → scalars, means over about the last `HORIZON` steps:
+
+        brightness: correlation between the brightness of an input's cells and that of its translation's: 1 alike, -1 inverted.
+        variety: how much translations differ from one another, as a share of how much real pictures do.
+        change: mean absolute difference between an input and its translation, as a share of the range of values.
+        """
+        picture, fake, real = (tf.cast(p, tf.float32) for p in (picture, fake, real))
+        change = self.change.update(tf.reduce_mean(tf.abs(fake - picture)) / 2, step)
+        picture, fake, real = (tf.nn.avg_pool2d(p, self.cell, self.cell, "VALID") for p in (picture, fake, real))
+
+        a, b = tf.reduce_mean(picture, -1), tf.reduce_mean(fake, -1)
+        moments = self.brightness.update(tf.stack([tf.reduce_mean(m) for m in (a, b, a * a, b * b, a * b)]), step)
+        a, b, aa, bb, ab = tf.unstack(moments)
+        brightness = tf.math.divide_no_nan(ab - a * b, tf.sqrt(tf.maximum((aa - a * a) * (bb - b * b), 0)))
+
+        both = tf.stack([fake, real])
+        first, second = tf.unstack(self.variety.update(tf.reduce_mean(tf.stack([both, both * both]), axis=2), step))
+        fake_spread, real_spread = tf.unstack(tf.sqrt(tf.maximum(tf.reduce_mean(second - first * first, axis=(1, 2, 3)), 0)))
+        variety = (fake_spread + 1e-3) / (real_spread + 1e-3)  # 1 where there is but one picture
+        return {"brightness": brightness, "variety": variety, "change": change}
+
+
+def findings(health: dict[str, float], step: int) -> dict[str, str]:
+    """What looks wrong, by topic, in words that say what usually helps. `health`: the step's scalars, by their names below health/."""
+    found = {}
+    for G, D, real, weight in (("G", "D_Y", "Y", "lambda1"), ("F", "D_X", "X", "lambda2")):
+        brightness, variety, change = (health[f"{G}_{k}"] for k in ("brightness", "variety", "change"))
+        if brightness < INVERTED and variety > ALIKE:  # of pictures that are all alike it says nothing
+            found[f"{G}_inverts"] = (
+                f"{G} makes bright places dark and dark ones bright (correlation of brightness {brightness:.2f}). It seldom finds back: "
+                f"start anew with another --seed, or with --lambda_identity 0.5, which holds on to colours"
+            )
+        if variety < ALIKE:
+            found[f"{G}_collapses"] = (
+                f"{G}'s pictures are nearly all alike (they differ {variety:.2f} times as much as the real ones of {real}). "
+                f"Usually helps: another --seed, a larger --{weight}, more varied pictures in {real}"
+            )
+        if change < COPIED:
+            found[f"{G}_copies"] = (
+                f"{G} hands its input back (it changes {change:.1%} of the range of values). "
+                f"Usually helps: a smaller --{weight} or --lambda_identity; and see that X and Y are not the same pictures"
+            )
+        if (share := health[f"{D}_loss"]) < CERTAIN:
+            found[f"{D}_wins"] = (
+                f"{D} tells real from generated pictures nearly every time (its loss is {share:.2f} of one that cannot tell): {G} learns "
+                f"little. Usually helps: a smaller --ndf, --real_label 0.9, --lambda_identity 0.5, more pictures, another --seed"
+            )
+    return found if step >= WARM_UP else {}

@@ -24,29 +24,18 @@ MAX_SHARDS = 512  # all of a domain are open at once, and systems allow a proces
 
 def parse(argv: list[str] | None) -> argparse.Namespace:
     parser = cli.Parser(__doc__)
+    for domain, folder in (("X", "trainA"), ("Y", "trainB")):
+        default, text = f"data/apple2orange/{folder}", f"folder of pictures of domain {domain}"
+        parser.add_argument(f"--{domain}_input_dir", metavar="DIR", type=storage.path, default=default, help=text)
+    for domain, name in (("X", "apple"), ("Y", "orange")):
+        default, text = f"data/tfrecords/{name}.tfrecords", f"TFRecord file to write for {domain}"
+        parser.add_argument(f"--{domain}_output_file", metavar="FILE", type=storage.path, default=default, help=text)
     parser.add_argument(
-        "--X_input_dir", metavar="DIR", type=storage.path, default="data/apple2orange/trainA", help="folder of pictures of domain X"
-    )
-    parser.add_argument(
-        "--Y_input_dir", metavar="DIR", type=storage.path, default="data/apple2orange/trainB", help="folder of pictures of domain Y"
-    )
-    parser.add_argument(
-        "--X_output_file", metavar="FILE", type=storage.path, default="data/tfrecords/apple.tfrecords", help="TFRecord file to write for X"
-    )
-    parser.add_argument(
-        "--Y_output_file", metavar="FILE", type=storage.path, default="data/tfrecords/orange.tfrecords", help="TFRecord file to write for Y"
-    )
-    parser.add_argument(
-        "--max_size",
-        metavar="N",
-        type=cli.number(int, 0),
-        default=0,
-        help="shrink pictures whose short side is longer than this, pixels; 0: never",
+        "--max_size", type=cli.Number(int, 0), default=0, help="shrink pictures whose short side is longer than this, pixels; 0: never"
     )
     parser.add_argument(
         "--num_shards",
-        metavar="N",
-        type=cli.number(int, 1, MAX_SHARDS),
+        type=cli.Number(int, 1, MAX_SHARDS),
         default=1,
         help="files to divide each domain into; 4 makes x-00000-of-00004.tfrecords and so on, which train.py takes as x.tfrecords@4",
     )
@@ -66,9 +55,9 @@ def main(argv: list[str] | None = None) -> int:
         check_enough(folder, len(files), args.num_shards)
 
     devices.quiet_tensorflow()
-    with contextlib.ExitStack() as stack:  # all files of both domains are finished before any takes its name
+    with contextlib.ExitStack() as stack:  # all files of both domains are complete before any is renamed
         outputs = [
-            [stack.enter_context(storage.whole(storage.path(name))) for name in shards.names(output, args.num_shards)]
+            [stack.enter_context(storage.atomic_write(storage.path(name))) for name in shards.names(output, args.num_shards)]
             for _, _, output in domains
         ]
         summaries = [
@@ -83,7 +72,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def check_output(flag: str, output: AnyPath, num_shards: int, overwrite: bool) -> None:
-    """Raises `InputError` unless the shards of `output` can be written, and stand alone then."""
+    """Raises `InputError` unless the shards of `output` can be written, with no others of the same data set beside them."""
     storage.check_output(flag, output, overwrite or num_shards > 1)
     for name in shards.names(output, num_shards):
         storage.check_output(flag, storage.path(name), overwrite)
@@ -94,7 +83,7 @@ def check_output(flag: str, output: AnyPath, num_shards: int, overwrite: bool) -
 
 
 def check_enough(folder: AnyPath, pictures: int, num_shards: int) -> None:
-    """Raises `InputError` if a shard would be empty, which nothing can be trained on."""
+    """Raises `InputError` if a shard would be empty."""
     if pictures < num_shards:
         raise InputError(f"--num_shards {num_shards}: more than the pictures in {folder}; use at most {pictures}")
 
@@ -102,7 +91,7 @@ def check_enough(folder: AnyPath, pictures: int, num_shards: int) -> None:
 def write_records(
     files: list[AnyPath], folder: AnyPath, shard_files: list[AnyPath], output: AnyPath, max_size: int, strict: bool
 ) -> tuple[str, list[str]]:
-    """Writes the pictures that can be read to `shard_files`, to be the shards of `output`. Raises `InputError`.
+    """Writes the pictures that can be read to `shard_files`, which will be renamed to the shards of `output`. Raises `InputError`.
 
     Returns the summary, and a line for each picture that was left out.
     """
@@ -137,9 +126,9 @@ def write_records(
 
 
 def deal(files: list[AnyPath], count: int) -> list[AnyPath]:
-    """The order in which to deal files out, to one shard after another, so that the shards one after another hold them in theirs.
+    """The order in which files are dealt to the shards in turn, so that the shards one after another hold them in their order.
 
-    Where one cannot be read those after it move on by a shard: the shards stay of equal size, give or take one.
+    A file that cannot be read gets no turn: the shards' sizes differ by one at most.
     """
     size, larger = divmod(len(files), count)
     parts = [files[i * size + min(i, larger) : (i + 1) * size + min(i + 1, larger)] for i in range(count)]
@@ -147,15 +136,15 @@ def deal(files: list[AnyPath], count: int) -> list[AnyPath]:
 
 
 def encode(file: AnyPath, max_size: int) -> bytes | images.PictureError:
-    """Returns what is stored for a picture, or why it cannot be. A picture that is stored as it is is decoded once, to be sure."""
+    """Returns the file to store for a picture, or the error if it cannot be read. What is stored untouched is decoded once as a check."""
     import tensorflow as tf
 
     try:
         data = file.read_bytes()
         shrink = max_size and min(images.size(data)) > max_size
         if images.is_plain(data) and not shrink:
-            with contextlib.suppress(tf.errors.InvalidArgumentError):  # damaged, or of a kind that Pillow alone reads
-                if data.startswith(JPEG):  # an eighth of the size reads all of the file, which is what can be damaged, and computes little
+            with contextlib.suppress(tf.errors.InvalidArgumentError):  # damaged, or a kind that only Pillow reads
+                if data.startswith(JPEG):  # at an eighth of the size: reads the whole file and computes little
                     tf.io.decode_jpeg(data, channels=3, ratio=8)
                 else:
                     tf.io.decode_image(data, channels=3, expand_animations=False)

@@ -11,36 +11,17 @@ A state dict cannot tell how its network pads and what it adds to variances: ref
 """
 
 import argparse
-import io
-import re
 import sys
-import warnings
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
-import numpy as np
-
-import export_graph
+from formats import model_files, pytorch
+from pictures import shards
 from system import cli, devices, storage
 from system.cli import InputError
-from system.storage import AnyPath
 from training.config import PRECISIONS
 
-Name = tuple[str, ...]  # the parts of a dotted name
-Modules = dict[Name, dict[str, np.ndarray]]  # their tensors by PyTorch's names: weight, bias, running_mean, running_var, …
-
-STATISTICS = {"running_mean", "running_var"}
-TENSORS = {"weight", "bias", "num_batches_tracked"} | STATISTICS
-
-
-@dataclass
-class Layer:
-    """A convolution, and the tensors of the normalisation after it. `kernel`: (out, in, k, k), of a transposed one (in, out, k, k)."""
-
-    name: Name
-    kernel: np.ndarray
-    bias: np.ndarray | None = None
-    norm: dict[str, np.ndarray] = field(default_factory=dict)
+if TYPE_CHECKING:
+    from generator import Generator
 
 
 def parse(argv: list[str] | None) -> argparse.Namespace:
@@ -49,9 +30,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--output", metavar="MODEL", type=storage.path, required=True, help="the model to write, pretrained/horse2zebra.pb say"
     )
-    parser.add_argument(
-        "--image_size", metavar="N", type=cli.number(int, 8, multiple=4), default=256, help="size that inference.py brings pictures to"
-    )
+    parser.add_argument("--image_size", type=cli.Number(int, 8, multiple=4), default=256, help="size that inference.py brings pictures to")
     parser.add_argument("--source", metavar="WORD", help="what the model translates [horse, of an --output horse2zebra.pb]")
     parser.add_argument("--target", metavar="WORD", help="and into what [zebra]")
     parser.add_argument("--norm", choices=("instance", "batch"), help="normalisation that the network was trained with [as the file tells]")
@@ -69,237 +48,49 @@ def main(argv: list[str] | None = None) -> int:
     args = parse(argv)
     if not args.weights.is_file():
         raise InputError(f"--weights {args.weights}: no such file")
-    export_graph.check_output(args.output)
+    model_files.check_output(args.output)
     storage.check_apart("--output", args.output, "--weights", args.weights)
-    source, target = domains(args.output.stem)
+    name = args.output.stem
+    source, target = shards.domains(name) or (f"{name}_A", f"{name}_B")  # the latter as scripts/common.sh has it
     source, target = args.source or source, args.target or target
-    modules = read(args.weights)
+    modules = pytorch.read(args.weights)
     try:
-        layers = find(modules)
-        norm = normalization(layers, args.norm)
-        check_finite(layers, norm)
+        layers = pytorch.find(modules)
+        norm = pytorch.normalization(layers, args.norm)
+        pytorch.check_finite(layers, norm)
     except InputError as e:
         raise InputError(f"--weights {args.weights}: {e}") from None
 
     devices.quiet_tensorflow()
-    from system.devices import native_precision
-
-    precision = native_precision() if args.precision == "auto" else args.precision
+    precision = devices.native_precision() if args.precision == "auto" else args.precision
     generator = build(layers, norm, precision)
     metadata = {
         "image_size": args.image_size,
         "generator": "resnet",
         "norm": norm,
-        "ngf": filters(layers[0]),
+        "ngf": pytorch.filters(layers[0]),
         "precision": precision,
         "converted_from": args.weights.name,
         "source": source,
         "target": target,
     }
-    kept = export_graph.export(generator, metadata, args.output, args.overwrite)
-    if kept:
-        print(f"{args.output}: the model that stood there is now {kept}")
-    size = f"{filters(layers[0])} filters, {residual_blocks(layers)} residual blocks, {norm} normalisation"
+    ((old, _),) = model_files.write([(generator, metadata, args.output)], overwrite=args.overwrite)
+    if old:
+        print(f"{args.output}: the model that stood there is now {old}")
+    size = f"{pytorch.filters(layers[0])} filters, {pytorch.residual_blocks(layers)} residual blocks, {norm} normalisation"
     print(f"{args.output}: {source} → {target}, from {args.weights} ({size})")
-    for name in unpadded(layers):
+    for name in pytorch.unpadded(layers):
         print(f"{name}: comes first in its sequence; if it pads with zeros, pictures differ at their edges from PyTorch's", file=sys.stderr)
     return cli.DONE
 
 
-def domains(name: str) -> tuple[str, str]:
-    """What a model of this name translates into what, as the scripts have it: horse2zebra → horse, zebra; maps → maps_A, maps_B."""
-    found = re.fullmatch("(.+?)2(.+)", name, re.DOTALL)
-    return (found[1], found[2]) if found else (f"{name}_A", f"{name}_B")
-
-
-def read(file: AnyPath) -> Modules:
-    """Reads all tensors of a file that PyTorch saved, in the order of the network.
-
-    Raises `InputError` if there is no PyTorch, or the file holds no state dict, or one that only code in the file could restore.
-    """
-    try:
-        import torch
-    except ImportError:
-        raise InputError("PyTorch is missing, which reads such files: bash scripts/setup.sh torch installs it") from None
-
-    def tensors(content: Mapping, above: Name = ()) -> Iterator[tuple[Name, np.ndarray]]:
-        for key, value in content.items():
-            name = (*above, *str(key).split("."))
-            if isinstance(value, Mapping):
-                yield from tensors(value, name)
-            elif (
-                isinstance(value, torch.Tensor) and value.layout == torch.strided and value.device.type == "cpu" and not value.is_quantized
-            ):
-                value = value.detach()
-                yield name, (value.float() if value.is_floating_point() else value).numpy()
-
-    data = file.read_bytes()
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            content = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
-        return in_order(list(tensors(content))) if isinstance(content, Mapping) else {}
-    except MemoryError:
-        raise
-    except Exception as e:  # a damaged file can raise nearly anything
-        if "Unsupported global" in str(e) or "TorchScript" in str(e):
-            reason = "holds more than tensors, and unpickling that could run any code: save the network's state_dict() alone"
-        else:
-            reason = "damaged, or no file that PyTorch saved"
-        raise InputError(f"--weights {file}: {reason}") from None
-
-
-def in_order(tensors: list[tuple[Name, np.ndarray]]) -> Modules:
-    """Groups tensors into modules, as they come; by number where they are numbered, as some tools sort 10 before 2."""
-    modules: Modules = {}
-
-    def add(tensors: list[tuple[Name, np.ndarray]], depth: int) -> None:
-        children: dict[str, list] = {}
-        for name, tensor in tensors:
-            if len(name) == depth + 1:
-                modules.setdefault(name[:-1], {})[name[-1]] = tensor
-            else:
-                children.setdefault(name[depth], []).append((name, tensor))
-        numbered = all(key.isdecimal() for key in children)
-        for key in sorted(children, key=lambda key: (len(key), key)) if numbered else children:
-            add(children[key], depth + 1)
-
-    add(tensors, 0)
-    return modules
-
-
-def find(modules: Modules) -> list[Layer]:
-    """The layers of the one ResNet generator among all modules of a file. Raises `InputError` if there is none, or if there are several."""
-    found = generators(modules)
-    if len(found) > 1:
-        names = ", ".join(".".join(name) for name in found)
-        raise InputError(f"holds {len(found)} generators ({names}); save the state dict of one")
-    if not found:
-        check_kind(modules)
-        resnet(modules)  # raises what is wrong with it
-    return next(iter(found.values()))
-
-
-def generators(modules: Modules, depth: int = 0) -> dict[Name, list[Layer]]:
-    """The ResNet generators among the modules, by what their names have in common."""
-    try:
-        layers = resnet(modules)
-    except InputError:
-        children: dict[str, Modules] = {}
-        for name, tensors in modules.items():
-            if len(name) > depth:
-                children.setdefault(name[depth], {})[name] = tensors
-        return {name: layers for child in children.values() for name, layers in generators(child, depth + 1).items()}
-    return {layers[0].name[:depth]: layers}
-
-
-def resnet(modules: Modules) -> list[Layer]:
-    """All modules as the layers of one ResNet generator. Raises `InputError` if they are anything else."""
-    layers: list[Layer] = []
-    for name, tensors in modules.items():
-        strange = next((key for key in tensors if key not in TENSORS), None)
-        if strange:
-            raise InputError(f"no ResNet generator: has a {'.'.join((*name, strange))}")
-        if np.ndim(tensors.get("weight")) == 4:
-            layers.append(Layer(name, tensors["weight"], tensors.get("bias")))
-        elif layers and not layers[-1].norm:
-            layers[-1].norm = tensors
-        else:
-            raise InputError(f"no ResNet generator: {'.'.join(name) or 'its weight'} follows no convolution")
-    blocks, odd = divmod(len(layers) - 6, 2)
-    if blocks < 0 or odd:
-        raise InputError(f"no ResNet generator: that has 6 convolutions and 2 in each residual block, this {len(layers)}")
-    k = max(1, filters(layers[0]))
-    down, up = [(k, 3, 7, 7), (2 * k, k, 3, 3), (4 * k, 2 * k, 3, 3)], [(4 * k, 2 * k, 3, 3), (2 * k, k, 3, 3), (3, k, 7, 7)]
-    for i, (layer, shape) in enumerate(zip(layers, [*down, *[(4 * k, 4 * k, 3, 3)] * 2 * blocks, *up], strict=True)):
-        name = ".".join(layer.name)
-        if layer.kernel.shape != shape or layer.kernel.dtype != np.float32:
-            found = f"{'×'.join(map(str, layer.kernel.shape))} {layer.kernel.dtype}"
-            raise InputError(f"no ResNet generator for colour pictures: {name} is {found}, not {'×'.join(map(str, shape))} float32")
-        channels = shape[i in (len(layers) - 3, len(layers) - 2)]
-        vectors = [layer.bias, *(tensor for key, tensor in layer.norm.items() if key != "num_batches_tracked")]
-        wrong = next((v.shape for v in vectors if v is not None and v.shape != (channels,)), None)
-        if wrong is not None:
-            raise InputError(f"no ResNet generator: {name} has {channels} filters, but a vector of shape {wrong} belongs to it")
-    if layers[-1].norm:
-        raise InputError("no ResNet generator: its last convolution has a normalisation")
-    return layers
-
-
-def check_kind(modules: Modules) -> None:
-    """Raises `InputError` for networks that are known by their kernels, and for what is no network."""
-    kernels = [tensors["weight"].shape for tensors in modules.values() if np.ndim(tensors.get("weight")) == 4]
-    sizes = {kernel[2:] for kernel in kernels}
-    if not kernels:
-        raise InputError("holds no state dict of a network with convolutions")
-    if kernels[-1][0] == 1 and sizes <= {(4, 4), (1, 1)}:
-        raise InputError("a discriminator, which makes no pictures; give the file of a generator, latest_net_G.pth say")
-    if sizes == {(4, 4)}:
-        raise InputError("a U-Net generator, which cannot be converted; only ResNet generators can")
-
-
-def filters(layer: Layer) -> int:
-    """The number of channels that a convolution (not a transposed one) makes."""
-    return layer.kernel.shape[0]
-
-
-def residual_blocks(layers: list[Layer]) -> int:
-    """The number of residual blocks of a generator."""
-    return (len(layers) - 6) // 2
-
-
-def normalization(layers: list[Layer], asked: str | None) -> str:
-    """The normalisation of a generator: `asked`, or what its tensors tell, "instance" or "batch". Raises `InputError` if they do not."""
-    before_norms = layers[:-1]
-    if asked == "batch" and not all(layer.norm.keys() >= STATISTICS for layer in before_norms):
-        raise InputError("--norm batch needs running statistics, which the file does not hold; leave --norm out")
-    biased = any(layer.bias is not None for layer in before_norms)
-    scaled = any("weight" in layer.norm for layer in before_norms)
-    if all(layer.norm.keys() >= STATISTICS for layer in before_norms):
-        told = {(True, False): "batch", (False, True): "instance"}.get((scaled, biased))
-    else:
-        told = "instance" if scaled or biased else None  # of neither, the authors' code makes networks without normalisation
-    if asked or told:
-        return asked or told
-    raise InputError("does not tell which normalisation the network was trained with; give --norm instance, or --norm batch")
-
-
-def check_finite(layers: list[Layer], norm: str) -> None:
-    """Raises `InputError` if a generator cannot give pictures, because of infinities and such in what is used of its tensors."""
-    for layer in layers:
-        used = [layer.kernel, layer.bias, *(layer.norm.get(key) for key in ("weight", "bias", *(STATISTICS if norm == "batch" else ())))]
-        if not all(np.isfinite(tensor).all() for tensor in used if tensor is not None):
-            raise InputError(f"{'.'.join(layer.name)} has weights that are not finite numbers; damaged, or the training diverged")
-
-
-def unpadded(layers: list[Layer]) -> list[str]:
-    """Names of convolutions that should be padded by reflection, but are the first of a sequence: no layer before them does that."""
-    return [".".join(layer.name) for layer in (layers[0], *layers[3:-3], layers[-1]) if layer.name and layer.name[-1] == "0"]
-
-
-def build(layers: list[Layer], norm: str, precision: str = "float32"):
+def build(layers: list[pytorch.Layer], norm: str, precision: str = "float32") -> "Generator":
     """Our generator with these weights: (B, H, W, 3) in [-1, 1] → the same."""
     from generator import Generator
-    from system.devices import number_type
 
-    with number_type(precision):
-        generator = Generator(filters(layers[0]), residual_blocks(layers), norm)
-    convolutions = [layer for layer in generator.layers if hasattr(layer, "kernel")]
-    norms = [layer for layer in generator.layers if hasattr(layer, "gamma")]
-    for ours, theirs in zip(convolutions, layers, strict=True):
-        ours.kernel.assign(theirs.kernel.transpose(2, 3, 1, 0))
-    if layers[-1].bias is not None:
-        convolutions[-1].bias.assign(layers[-1].bias)
-    for ours, theirs in zip(norms, layers[:-1], strict=True):
-        if "weight" in theirs.norm:
-            ours.gamma.assign(theirs.norm["weight"])
-        if "bias" in theirs.norm:
-            ours.beta.assign(theirs.norm["bias"])
-        # A bias before a normalisation only moves the mean, which instance normalisation takes away again: it is dropped. (The padding
-        # comes before the convolution, so that the bias is the same in all pixels.) Batch normalisation takes the running mean away.
-        if norm == "batch":
-            ours.moving_mean.assign(theirs.norm["running_mean"] - (0 if theirs.bias is None else theirs.bias))
-            ours.moving_variance.assign(theirs.norm["running_var"])
+    with devices.number_type(precision):
+        generator = Generator(pytorch.filters(layers[0]), pytorch.residual_blocks(layers), norm, "transpose")
+    pytorch.assign(generator, layers, norm)
     return generator
 
 

@@ -1,4 +1,4 @@
-"""How good translations are: beside real pictures (--real), the truth (--truth), and themselves after the way back (--model --back).
+"""How good translations are: against real pictures (--real), the truth (--truth), and themselves after the way back (--model --back).
 
 Translations are the pictures in --fake, or what --model makes of --input. Each flag takes one folder or model for each direction, in the
 same order. Pictures belong together by name, their suffix aside.
@@ -9,24 +9,18 @@ import collections
 import contextlib
 import dataclasses
 import json
-import math
 import sys
-from collections.abc import Callable, Iterable, Iterator
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
-from pictures import images
-from quality import metrics
+from formats import model_files
+from pictures import images, tiling
+from quality import features
+from quality.directions import UNTRANSLATED, Direction, Translate, check_count
 from system import cli, devices, storage
 from system.cli import InputError
 from system.storage import AnyPath
-
-if TYPE_CHECKING:
-    from quality.features import Features
-
-SHEET_COLUMNS = 8
-UNTRANSLATED, COLOUR_CHANGE = "untranslated", "best linear colour change"
 
 
 def parse(argv: list[str] | None) -> argparse.Namespace:
@@ -36,10 +30,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--input", metavar="DIR", **several, help="what is, or was, translated")
     parser.add_argument("--model", metavar="MODEL", **several, help="translates --input")
     parser.add_argument(
-        "--image_size",
-        metavar="N",
-        type=cli.number(int, 8, 4096),
-        help="what --model gets has a short side of N pixels [the model's size]",
+        "--image_size", type=cli.Number(int, 8, 4096), help="what --model gets has a short side of N pixels [the model's size]"
     )
     parser.add_argument("--back", metavar="MODEL", **several, help="translates back: errors of the round trip, and of --back on --input")
     parser.add_argument("--real", metavar="DIR", **several, help="real pictures of the kind that translations should be: FID, KID")
@@ -47,9 +38,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--features", metavar="MODEL", type=storage.path, help="a SavedModel, pictures → vectors, for FID and KID [Keras' InceptionV3]"
     )
-    parser.add_argument(
-        "--size", metavar="N", type=cli.number(int, 8, 4096), help="for FID and KID bring all pictures to N×N first [as they are]"
-    )
+    parser.add_argument("--size", type=cli.Number(int, 8, 4096), help="for FID and KID bring all pictures to N×N first [as they are]")
     parser.add_argument("--sheet", metavar="FILE", type=storage.path, help="write a contact sheet, .png or .jpg")
     parser.add_argument("--json", metavar="FILE", type=storage.path, help="write the results as JSON")
     parser.add_argument("--overwrite", action="store_true", help="replace output files that exist")
@@ -60,18 +49,23 @@ def main(argv: list[str] | None = None) -> int:
     args = parse(argv)
     check(args)
     devices.quiet_tensorflow()
-    flags = ("fake", "input", "model", "back", "real", "truth")
-    given = [{flag: getattr(args, flag)[i] if getattr(args, flag) else None for flag in flags} for i in range(len(args.fake or args.model))]
-    directions = [
-        Direction(**paths, image_size=args.image_size) for paths in given
-    ]  # what is wrong with any of them is told before the work begins
-    features = load_features(args.features, args.size) if args.real else None
-    results = [direction.measure(features) for direction in directions]
+    given = [getattr(args, flag) or [None] * len(args.fake or args.model) for flag in ("fake", "input", "model", "back", "real", "truth")]
+    directions = [open_direction(*paths, args.image_size) for paths in zip(*given, strict=True)]  # all, before the long work begins
+    network = None
+    if args.real:
+        network = features.load(args.features) if args.features else features.inception()
+        network = dataclasses.replace(network, first_side=args.size)
+    results = [
+        direction.measure(map(images.read, images.find(real)) if real else None, network)
+        for direction, real in zip(directions, args.real or [None] * len(directions), strict=True)
+    ]
     with contextlib.ExitStack() as stack:  # both outputs or none
         if args.json:
-            stack.enter_context(storage.whole(args.json)).write_text(json.dumps(finite(results), indent=2) + "\n")
+            # JSON has no number that is not finite, as the PSNR of equal pictures: null.
+            finite = json.loads(json.dumps(results), parse_constant=lambda _: None)
+            stack.enter_context(storage.atomic_write(args.json)).write_text(json.dumps(finite, indent=2) + "\n")
         if args.sheet:
-            images.write(args.sheet, images.contact_sheet([row for direction in directions for row in direction.rows]))
+            images.write(args.sheet, images.contact_sheet([row for direction in directions for row in direction.rows.items()]))
     print("\n\n".join(map(describe, results)))
     return cli.DONE
 
@@ -98,137 +92,47 @@ def check(args: argparse.Namespace) -> None:
         storage.check_apart("--json", args.json, "--sheet", args.sheet)
 
 
-def load_features(file: AnyPath | None, first_side: int | None) -> "Features":
-    from quality import features
+class Folder(collections.UserDict):
+    """The pictures of a folder, uint8 (H, W, 3), by their path in it without the suffix; read each time that they are asked for.
 
-    found = features.load(file) if file else features.inception()
-    return dataclasses.replace(found, first_side=first_side)
-
-
-def load_model(file: AnyPath | None) -> Callable[[np.ndarray], np.ndarray] | None:
-    """A model as a function of one picture, uint8 (H, W, 3), that knows its `image_size`."""
-    if file is None:
-        return None
-    from formats import translator
-
-    model = translator.load(file)
-
-    def translate(picture: np.ndarray) -> np.ndarray:
-        return model(picture[None])[0]
-
-    translate.image_size = model.image_size
-    return translate
-
-
-class Direction:
-    """One way of translating: its pictures by name, and what is measured of them. Folders and models are None if not given.
-
-    Raises `InputError`, also while it measures, for pictures that cannot be read.
+    Raises `InputError` if two have one name.
     """
 
-    def __init__(self, fake, input, model, back, real, truth, image_size: int | None = None):
-        self.title, self.real = str(fake or model), real
-        self.fakes, self.inputs, self.truths = (by_name(folder) if folder else None for folder in (fake, input, truth))
-        self.names = list(self.fakes or self.inputs)
-        for folder, found in ((input, self.inputs), (truth, self.truths)):
-            missing = sorted(set(self.names) - set(found)) if folder else []
-            if missing:
-                raise InputError(f"{folder}: has no picture {missing[0]}, which {fake or input} has ({len(missing)} missing)")
-        if real:
-            from quality.held_out import check_count
+    def __init__(self, folder: AnyPath):
+        super().__init__()
+        self.folder = folder
+        self.short_side: int | None = None  # to which pictures are resized, in pixels; None: as they are
+        for file in images.find(folder):
+            name = file.relative_to(folder).with_suffix("").as_posix()
+            if name in self.data:
+                raise InputError(f"{file}: {self.data[name].name} has the same name; remove one of them")
+            self.data[name] = file
 
-            check_count(fake or input, len(self.names))
-            check_count(real, len(images.find(real)))
-        self.there, self.back = load_model(model), load_model(back)
-        self.side = image_size or (self.there and self.there.image_size)
-        self.sizes: dict[str, tuple[int, int]] = {}  # of the translations, once they have been looked at
-        self.rows: list[tuple[str, list[np.ndarray]]] = []  # of a sheet, likewise
-
-    def measure(self, features: "Features | None") -> dict[str, Any]:
-        """Returns all that was asked for, as it goes into the JSON file."""
-        from quality.held_out import RoundTrip, to_real
-
-        trip, from_truth = RoundTrip(), []
-        translations = self.translations(trip, from_truth)  # which are made one by one, in one of the two ways below
-        result = {"fake": self.title, "pictures": len(self.names)}
-        if self.real:
-            real = features(images.read(file) for file in images.find(self.real))
-            found = {"translated": to_real(real, features(translations))}
-            if self.inputs:
-                found[UNTRANSLATED] = to_real(real, features(self.sized(self.inputs)))
-            result["to_real"] = {"real_pictures": len(real), "features": features.name, "dimensions": real.shape[1], **found}
-            # What FID is when nothing is wrong but the number of pictures.
-            result["to_real"]["fid_of_real_halves"] = metrics.fid(real[::2], real[1::2]) if len(real) > 3 else None
-        else:
-            collections.deque(translations, maxlen=0)
-        if self.truths:
-            result["to_truth"] = {"translated": mean(from_truth)}
-            if self.inputs:
-                change = metrics.fit_colour_change(self.sized(self.inputs), self.sized(self.truths))
-                recoloured = (metrics.change_colour(picture, change) for picture in self.sized(self.inputs))
-                for name, pictures in ((UNTRANSLATED, self.sized(self.inputs)), (COLOUR_CHANGE, recoloured)):
-                    result["to_truth"][name] = mean(map(distances, pictures, self.sized(self.truths)))
-        if self.back:
-            result["round_trip"] = trip.result()
-        return result
-
-    def translations(self, trip, from_truth: list[dict[str, float]]) -> Iterator[np.ndarray]:
-        """Yields all translations, and takes in what belongs to them on the way."""
-        shown: dict[str, list] = {"input": [], "translated": [], "there and back": [], "truth": []}
-        for name in self.names:
-            if self.there:
-                source = images.resize_short_side(images.read(self.inputs[name]), self.side)
-                fake = self.there(source)
-            else:
-                fake = images.read(self.fakes[name])
-            self.sizes[name] = fake.shape[:2]
-            made = {"translated": fake}
-            if self.inputs:
-                made["input"] = source if self.there else next(self.sized(self.inputs, [name]))
-            if self.back:
-                made["there and back"] = self.back(fake)
-                trip.take(source, fake, made["there and back"], self.back(source))
-            if self.truths:
-                made["truth"] = next(self.sized(self.truths, [name]))
-                from_truth.append(distances(fake, made["truth"]))
-            for row, picture in made.items():
-                if len(shown[row]) < SHEET_COLUMNS:
-                    shown[row].append(picture)
-            yield fake
-        self.rows = [(row, pictures) for row, pictures in shown.items() if pictures]
-
-    def sized(self, files: dict[str, AnyPath], names: list[str] | None = None) -> Iterator[np.ndarray]:
-        """Yields pictures in the sizes of their translations."""
-        return (images.resize(images.read(files[name]), *self.sizes[name]) for name in names or self.names)
+    def __getitem__(self, name: str) -> np.ndarray:
+        picture = images.read(self.data[name])
+        return images.resize_short_side(picture, self.short_side) if self.short_side else picture
 
 
-def by_name(folder: AnyPath) -> dict[str, AnyPath]:
-    """Returns the pictures of a folder by their path in it without the suffix. Raises `InputError` if two share one."""
-    names = {}
-    for file in images.find(folder):
-        name = file.relative_to(folder).with_suffix("").as_posix()
-        if name in names:
-            raise InputError(f"{file}: {names[name].name} has the same name; remove one of them")
-        names[name] = file
-    return names
+def open_direction(fake, input, model, back, real, truth, image_size: int | None) -> Direction:
+    """Returns one way of translating, of paths that are None if not given. Raises `InputError` for what cannot be measured."""
+    fakes, inputs, truths = (Folder(folder) if folder else None for folder in (fake, input, truth))
+    names = set(fakes or inputs)
+    for found in filter(None, (inputs, truths)):
+        missing = sorted(names - set(found))
+        if missing:
+            raise InputError(f"{found.folder}: has no picture {missing[0]}, which {fake or input} has ({len(missing)} missing)")
+    if real:
+        check_count(fake or input, len(names))
+        check_count(real, len(images.find(real)))
+    translators = [model_files.load(file) if file else None for file in (model, back)]
+    if model:
+        inputs.short_side = image_size or translators[0].image_size
+    return Direction(str(fake or model), fakes, inputs, truths, *map(as_function, translators))
 
 
-def distances(picture: np.ndarray, truth: np.ndarray) -> dict[str, float]:
-    return {"l1": metrics.l1(picture, truth), "psnr": metrics.psnr(picture, truth), "ssim": metrics.ssim(picture, truth)}
-
-
-def mean(values: Iterable[dict[str, float]]) -> dict[str, float]:
-    values = list(values)
-    return {name: float(np.mean([each[name] for each in values])) for name in values[0]}
-
-
-def finite(results: Any) -> Any:
-    """The same with null, which JSON has, for numbers that are not finite: the PSNR of equal pictures, say."""
-    if isinstance(results, dict):
-        return {name: finite(value) for name, value in results.items()}
-    if isinstance(results, list):
-        return [finite(value) for value in results]
-    return None if isinstance(results, float) and not math.isfinite(results) else results
+def as_function(model) -> Translate | None:
+    """A model as a function of one picture, uint8 (H, W, 3), which is translated in tiles if the model has but one size."""
+    return model and (lambda picture: tiling.translate_in_tiles(model, picture, tile=max(picture.shape)))
 
 
 def describe(result: dict[str, Any]) -> str:

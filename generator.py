@@ -3,6 +3,8 @@
 import keras
 
 from ops import Rk, c7s1_3, c7s1_k, dk, uk
+from system.devices import number_type
+from training.config import Config
 
 
 class Generator(keras.Model):
@@ -11,7 +13,9 @@ class Generator(keras.Model):
     (B, H, W, 3) in [-1, 1] → (B, H, W, 3) in [-1, 1]; H and W are multiples of 4, at least 8, and may differ from those in training.
     """
 
-    def __init__(self, ngf: int = 64, n_res_blocks: int = 9, norm: str = "instance", upsample: str = "transpose", name: str = "generator"):
+    multiple, smallest = 4, 8  # what divides H and W, and what they are at least
+
+    def __init__(self, ngf: int, n_res_blocks: int, norm: str = Config.norm, upsample: str = Config.upsample, name: str = "generator"):
         x = picture = keras.Input((None, None, 3), name="picture")
         x = c7s1_k(ngf, norm)(x)  # (B, H, W, ngf)
         x = dk(2 * ngf, norm)(x)  # (B, H/2, W/2, 2·ngf)
@@ -22,3 +26,9 @@ class Generator(keras.Model):
         x = uk(ngf, norm, upsample)(x)  # (B, H, W, ngf)
         x = c7s1_3()(x)  # (B, H, W, 3)
         super().__init__(picture, x, name=name)
+
+
+def build_generator(config: Config, name: str) -> Generator:
+    """The generator that a run's settings describe, with fresh weights."""
+    with number_type(config.precision):
+        return Generator(config.ngf, config.n_res_blocks, config.norm, config.upsample, name=name)

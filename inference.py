@@ -4,28 +4,20 @@
 """
 
 import argparse
-import contextlib
 import re
 import sys
 import time
-from collections import Counter, deque
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from collections import Counter
 from pathlib import PurePath
 
 import numpy as np
 
-from formats import translator
-from pictures import gallery, images, tiling
-from system import cli, storage, threads
+from formats import model_files
+from formats.translation import PIPE, Job, Translation
+from pictures import images
+from system import cli, storage
 from system.cli import InputError
-from system.progress import Progress
 from system.storage import AnyPath
-
-PIPE = PurePath("-")
-BATCH_PIXELS = 4 * 256**2  # pictures of equal size share a pass, up to so many pixels
-LARGE = 2**24  # pixels from which on a picture is decoded when it is its turn, not ahead of time
 
 
 def parse(argv: list[str] | None) -> argparse.Namespace:
@@ -35,22 +27,17 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--output", metavar="PATH", required=True, help=f"the picture to write ({' '.join(images.FORMATS)}), the folder for several, or -"
     )
-    parser.add_argument("--image_size", metavar="N", type=cli.number(int, 8, 10_000), help="translate at N×N [see --keep_size]")
+    parser.add_argument("--image_size", type=cli.Number(int, 8, 10_000), help="translate at N×N [see --keep_size]")
     parser.add_argument(
         "--keep_size", action="store_true", help="translate at the picture's own size [short side to the model's size, aspect kept]"
     )
     parser.add_argument(
         "--tile",
-        metavar="N",
-        type=cli.number(int, 64, 8192, multiple=tiling.STEP),
+        type=cli.Number(int, 64, 8192, multiple=4),
         help="go through pictures of more than N×N pixels in overlapping tiles of N×N [as there is memory]",
     )
     parser.add_argument(
-        "--max_megapixels",
-        metavar="N",
-        type=cli.number(int, 1, 10_000),
-        default=100,
-        help="leave larger pictures out, before or after resizing",
+        "--max_megapixels", type=cli.Number(int, 1, 10_000), default=100, help="leave larger pictures out, before or after resizing"
     )
     parser.add_argument(
         "--format", choices=("png", "jpg", "webp", "tif"), default="png", help="format of the pictures in an output folder, and of -"
@@ -77,20 +64,6 @@ def share(text: str) -> tuple[int, int]:
     return i, n
 
 
-@dataclass
-class Job:
-    """A picture to be translated: where it is, what it is called, and the files to write."""
-
-    source: AnyPath | PurePath
-    name: str
-    output: AnyPath | PurePath
-    back: AnyPath | None = None
-
-    @property
-    def outputs(self) -> list:
-        return [self.output, self.back] if self.back else [self.output]
-
-
 def main(argv: list[str] | None = None) -> int:
     args = parse(argv)
     for one, other, why in (
@@ -99,254 +72,118 @@ def main(argv: list[str] | None = None) -> int:
     ):
         if getattr(args, one) and getattr(args, other):
             raise InputError(f"--{one} --{other}: {why}; leave one out")
-    single, jobs = plan(args)
+    several, jobs = plan(args)
     if args.gallery:
         if args.gallery.suffix.lower() not in (".html", ".htm"):
             raise InputError(f"--gallery {args.gallery}: write to a file that ends in .html")
         storage.check_output("--gallery", args.gallery, args.overwrite or args.resume)
-    # A picture gets its name when it is whole: what is there is done.
-    left = [job for job in jobs if not (args.resume and job.output is not PIPE and all(map(storage.stands, job.outputs)))]
+    # A picture that exists is complete: it is renamed to its name once it is written.
+    remaining = [job for job in jobs if not (args.resume and all(file is not PIPE and storage.lexists(file) for file in job.outputs))]
 
-    there, back = translator.load(args.model), translator.load(args.cycle) if args.cycle else None
-    for model in (there, back):
-        if model and model.fixed_size and args.image_size not in (None, model.fixed_size):
-            raise InputError(f"--image_size {args.image_size}: {model.file} is for {model.fixed_size} only; use that, or leave it out")
+    model, back = model_files.load(args.model), model_files.load(args.cycle) if args.cycle else None
+    for one in (model, back):
+        if one and one.fixed_size and args.image_size not in (None, one.fixed_size):
+            raise InputError(f"--image_size {args.image_size}: {one.file} is for {one.fixed_size} only; use that, or leave it out")
     began = time.monotonic()
-    translation = Translation(args, there, back)
-    translation.run(left)
+    translation = Translation(
+        model,
+        back,
+        image_size=args.image_size,
+        keep_size=args.keep_size,
+        tile=args.tile,
+        max_pixels=args.max_megapixels * 10**6,
+        side_by_side=args.side_by_side,
+        pipe_format=f".{args.format}",
+        thumbnails=bool(args.gallery),
+    )
+    translation.run(remaining)
     left_out, differences = translation.left_out, translation.differences
-    if left_out and single:
+    if left_out and not several:
         raise InputError(left_out[0])
     for line in left_out:
         print(f"left out: {' '.join(line.split())}", file=sys.stderr)
     if args.gallery:
-        translation.write_gallery(jobs)
-    words = [f"{len(left) - len(left_out)} of {len(jobs)} translated on {there.device} in {time.monotonic() - began:.1f} s"]
-    words += [f"{len(jobs) - len(left)} were there"] * args.resume
+        translation.write_gallery(args.gallery, jobs)
+    words = [f"{len(remaining) - len(left_out)} of {len(jobs)} translated on {model.device} in {time.monotonic() - began:.1f} s"]
+    words += [f"{len(jobs) - len(remaining)} were there"] * args.resume
     words += [f"after the way back they differ by {np.mean(differences):.2%} of the range"] if differences else []
     print(f"{args.output}: {', '.join(words)}", file=sys.stderr if args.output == "-" else sys.stdout)
     return cli.PARTIAL if left_out else cli.DONE
 
 
 def plan(args: argparse.Namespace) -> tuple[bool, list[Job]]:
-    """Tells whether a single picture is meant, and returns what there is to do: all pictures that are meant, or a share of them.
+    """Tells whether --input means several pictures, and returns the jobs: all of them, or the share that --shard names.
 
-    Raises `InputError` for what can be known to fail.
+    Raises `InputError` for what is known to fail.
     """
-    source, output = storage.path(args.input), storage.path(args.output)
-    several = None
-    if args.input == "-":
-        single = PIPE
-    elif source.is_dir():
-        several, files = source, images.find(source)
-        if args.resume or args.shard:
-            check_outside(source, output)
-    elif source.exists():
-        single = source
+    folder, files = find(args)
+    if folder is None:
+        if args.shard:
+            i, n = args.shard
+            raise InputError(f"--shard {i}/{n}: --input {args.input} is a single picture; leave out --shard, or name a folder")
+        jobs = [Job(files[0], args.input, [output_of(files[0], args)])]
     else:
-        several, files = matches(args.input)
-
-    if several is not None:
-        if args.output == "-" or storage.stands(output) and not output.is_dir():
+        output = storage.path(args.output)
+        if args.output == "-" or storage.lexists(output) and not output.is_dir():
             raise InputError(f"--output {output}: is no folder, but --input means several pictures; name a folder")
-        names = [file.relative_to(several).as_posix() for file in files]
-        jobs = [Job(file, name, (output / name).with_suffix(f".{args.format}")) for file, name in zip(files, names, strict=True)]
-    elif args.shard:
-        i, n = args.shard
-        raise InputError(f"--shard {i}/{n}: --input {args.input} is a single picture; leave out --shard, or name a folder")
-    else:
-        if args.output == "-":
-            output = PIPE
-        elif output.is_dir():
-            output = output / f"{'stdin' if single is PIPE else single.stem}.{args.format}"
-        if output is not PIPE and output.suffix.lower() not in images.FORMATS:
-            raise InputError(f"--output {output}: write to one of {' '.join(images.FORMATS)}")
-        jobs = [Job(single, args.input, output)]
-
+        names = [file.relative_to(folder).as_posix() for file in files]
+        jobs = [Job(file, name, [(output / name).with_suffix(f".{args.format}")]) for file, name in zip(files, names, strict=True)]
     if args.cycle and not args.side_by_side:
-        if jobs[0].output is PIPE:
+        if jobs[0].outputs[0] is PIPE:
             raise InputError("--cycle --output -: has one picture only; add --side_by_side, or name a file")
         for job in jobs:
-            job.back = job.output.with_name(f"{job.output.stem}_back{job.output.suffix}")
-    twice = Counter(file for job in jobs for file in job.outputs)
-    same = [str(file) for file, n in twice.items() if n > 1]
+            (output,) = job.outputs
+            job.outputs.append(output.with_name(f"{output.stem}_back{output.suffix}"))
+    same = [str(file) for file, n in Counter(file for job in jobs for file in job.outputs).items() if n > 1]
     if same:
         raise InputError(f"--input {args.input}: several pictures would become {name_first(same)}; rename them")
     if args.shard:
         jobs = jobs[args.shard[0] :: args.shard[1]]
-    files = [file for job in jobs for file in job.outputs if file is not PIPE]
-    for file in files:
+    outputs = [file for job in jobs for file in job.outputs if file is not PIPE]
+    for file in outputs:
         storage.check_output("--output", file, overwrite=True)
-    existing = [str(file) for file in files if storage.stands(file)]
+    existing = [str(file) for file in outputs if storage.lexists(file)]
     if existing and not (args.overwrite or args.resume):
         raise InputError(f"--output {name_first(existing)}: exists; --overwrite replaces it, --resume leaves it")
-    return several is None, jobs
+    return folder is not None, jobs
 
 
-def matches(pattern: str) -> tuple[AnyPath, list[AnyPath]]:
-    """Returns the pictures that a pattern finds, sorted, and the folder that it begins in. Raises `InputError`."""
-    if not re.search(r"[*?[]", pattern):
-        raise InputError(f"--input {pattern}: no such picture or folder")
-    files = sorted(file for file in map(storage.path, storage.glob(pattern)) if file.is_file())
+def find(args: argparse.Namespace) -> tuple[AnyPath | None, list[AnyPath | PurePath]]:
+    """Returns the folder in which --input means several pictures, None for a single one, and the pictures. Raises `InputError`."""
+    source, output = storage.path(args.input), storage.path(args.output)
+    if args.input == "-":
+        return None, [PIPE]
+    if source.is_dir():
+        files = images.find(source)
+        if (args.resume or args.shard) and storage.resolve(output).is_relative_to(storage.resolve(source)):
+            raise InputError(
+                f"--output {output}: in --input {source}, where --resume and --shard would find translations; name another folder"
+            )
+        return source, files
+    if source.exists():
+        return None, [source]
+    if not re.search(r"[*?[]", args.input):
+        raise InputError(f"--input {args.input}: no such picture or folder")
+    files = sorted(file for file in map(storage.path, storage.glob(args.input)) if file.is_file())
     if not files:
-        raise InputError(f"--input {pattern}: no file is called like that")
-    base = storage.path(re.split(r"[*?[]", pattern)[0] + "x").parent
-    return base, files
+        raise InputError(f"--input {args.input}: no file is called like that")
+    return storage.path(re.split(r"[*?[]", args.input)[0] + "x").parent, files  # the folder that is named before the pattern begins
 
 
-def check_outside(source: AnyPath, output: AnyPath) -> None:
-    """Raises `InputError` if a folder's translations would be taken for pictures of it by the next process."""
-    if storage.real(output).is_relative_to(storage.real(source)):
-        raise InputError(f"--output {output}: in --input {source}, where --resume and --shard would find translations; name another folder")
+def output_of(source: AnyPath | PurePath, args: argparse.Namespace) -> AnyPath | PurePath:
+    """Returns the file to write for a single picture. Raises `InputError`."""
+    if args.output == "-":
+        return PIPE
+    output = storage.path(args.output)
+    if output.is_dir():
+        output = output / f"{'stdin' if source is PIPE else source.stem}.{args.format}"
+    if output.suffix.lower() not in images.FORMATS:
+        raise InputError(f"--output {output}: write to one of {' '.join(images.FORMATS)}")
+    return output
 
 
 def name_first(files: list[str]) -> str:
     return files[0] + (f" and {len(files) - 1} more" if len(files) > 1 else "")
-
-
-@dataclass
-class Picture:
-    """What a model is given, uint8 (H, W, 3), and alpha, (H, W), if there is one."""
-
-    pixels: np.ndarray
-    alpha: np.ndarray | None = None
-
-
-class Translation:
-    """Pictures on their way through the models. Reading ahead and writing behind overlap with them."""
-
-    def __init__(self, args: argparse.Namespace, there, back=None):
-        self.args, self.there, self.back = args, there, back
-        self.max_pixels = args.max_megapixels * 10**6
-        self.tile = args.tile or min(tiling.fitting(model) for model in (there, back) if model)
-        self.left_out: list[str] = []  # which, and why
-        self.differences: list[float] = []  # between an input and its way back
-        self.shown: dict[str, list[bytes]] = {}  # in the gallery, by name
-        self.warned = False
-
-    def run(self, jobs: list[Job]) -> None:
-        """Translates all that can be; `left_out` then names the others, and says why."""
-        self.progress, self.done, writing = Progress(len(jobs), "pictures"), 0, deque()
-        with ThreadPoolExecutor(1) as writer:
-            for batch in self.batches(threads.in_order(self.read, jobs)):
-                names = [job.name for job, _ in batch]
-                pixels = np.stack([picture.pixels for _, picture in batch])
-                results = [self.translate(self.there, pixels, names[0])]
-                if self.back:
-                    results.append(self.translate(self.back, results[0], names[0]))
-                for (job, picture), *made in zip(batch, *results, strict=True):
-                    writing.append(writer.submit(self.write, job, picture, made))
-                while len(writing) > (0 if pixels[0].size > LARGE else 8):
-                    writing.popleft().result()
-                self.done += len(batch)
-                self.progress.update(self.done)
-            for written in writing:
-                written.result()
-        self.progress.close()
-
-    def read(self, job: Job) -> Picture | bytes | images.PictureError:
-        """A picture that is ready, or what its file holds if it is a large one, or why it cannot be read."""
-        try:
-            data = sys.stdin.buffer.read() if job.source is PIPE else job.source.read_bytes()
-            width, height = images.size(data, self.max_pixels)
-            return self.prepare(data) if width * height < LARGE else data
-        except images.PictureError as e:
-            return e
-        except OSError as e:
-            return images.PictureError(e.strerror or str(e))
-
-    def prepare(self, data: bytes) -> Picture:
-        """Decodes a file and brings it to the size at which it is translated. Raises `PictureError`."""
-        pixels, alpha = images.decode_with_alpha(data, self.max_pixels)
-        height, width = size = pixels.shape[:2]
-        if self.args.image_size:
-            size = (self.args.image_size, self.args.image_size)
-        elif not self.args.keep_size:
-            size = images.with_short_side(height, width, self.there.image_size)
-        if size[0] * size[1] > self.max_pixels:
-            raise images.PictureError(f"{width}×{height} would become {size[1]}×{size[0]}, more than --max_megapixels; try --keep_size")
-        return Picture(images.resize(pixels, *size), None if alpha is None else images.resize(alpha, *size))
-
-    def batches(self, read: Iterator[tuple[Job, Picture | bytes | images.PictureError]]) -> Iterator[list[tuple[Job, Picture]]]:
-        """Puts pictures of one size that follow one another together, as many as go through a model at once."""
-        batch: list[tuple[Job, Picture]] = []
-        one_size = any(model.fixed_size for model in (self.there, self.back) if model)
-        most = 0 if one_size else min(BATCH_PIXELS, self.tile**2)
-        for job, picture in read:
-            if isinstance(picture, bytes):
-                try:
-                    picture = self.prepare(picture)
-                except images.PictureError as e:
-                    picture = e
-            if isinstance(picture, images.PictureError):
-                self.left_out.append(f"{job.source}: {picture}")
-                self.done += 1
-                continue
-            height, width, _ = shape = picture.pixels.shape
-            if batch and (batch[0][1].pixels.shape != shape or (len(batch) + 1) * height * width > most):
-                yield batch
-                batch = []
-            batch.append((job, picture))
-        if batch:
-            yield batch
-
-    def translate(self, model, pixels: np.ndarray, name: str) -> np.ndarray:
-        """uint8 (B, H, W, 3) → uint8 (B, H, W, 3), in tiles if need be; tiles shrink if memory turns out not to be enough."""
-        count, height, width, _ = pixels.shape
-
-        def tell(done: int, of: int) -> None:
-            self.progress.update(self.done, lambda: f"{name}: tile {done} of {of}")
-
-        while True:
-            blended_only = model.sees_whole_pictures and not model.knows_statistics
-            if blended_only and tiling.needs_tiles(model, height, width, self.tile) and not self.warned:
-                self.progress.say(f"{model.file}: gives no statistics of whole pictures: tiles are blended, but can differ in tone")
-                self.warned = True
-            try:
-                if count > 1:
-                    return model(pixels)
-                return tiling.translate_in_tiles(model, pixels[0], self.tile, tell)[np.newaxis]
-            except MemoryError:
-                if self.tile <= tiling.LEAST:
-                    raise
-                self.tile = max(tiling.LEAST, self.tile // 2 // tiling.STEP * tiling.STEP)
-                if count > 1:
-                    return np.concatenate([self.translate(model, one[np.newaxis], name) for one in pixels])
-
-    def write(self, job: Job, picture: Picture, made: list[np.ndarray]) -> None:
-        """Writes what the models have made of a picture: its translation and, with --cycle, the way back."""
-        if self.back:
-            self.differences.append(float(np.abs(made[1].astype(np.int16) - picture.pixels).mean() / 255))
-        if self.args.gallery:
-            self.shown[job.name] = [gallery.thumbnail(pixels) for pixels in (picture.pixels, *made)]
-        if self.args.side_by_side:
-            pictures = [picture.pixels, *made]
-            alpha = None if picture.alpha is None else np.concatenate([picture.alpha] * len(pictures), axis=1)
-            made, picture = [np.concatenate(pictures, axis=1)], Picture(picture.pixels, alpha)
-        try:
-            if job.output is PIPE:
-                sys.stdout.buffer.write(images.encode(made[0], f".{self.args.format}", picture.alpha))
-                sys.stdout.buffer.flush()
-            else:
-                for file, pixels in zip(job.outputs, made, strict=True):
-                    images.write(file, pixels, picture.alpha)
-        except images.PictureError as e:  # too large for its format
-            self.left_out.append(f"{job.source}: {e}")
-
-    def write_gallery(self, jobs: list[Job]) -> None:
-        """Writes a page of all that is there now, those pictures included that were there before."""
-        rows = []
-        for job in jobs:
-            if job.name not in self.shown:
-                with contextlib.suppress(images.PictureError):
-                    self.shown[job.name] = [gallery.thumbnail(images.read(file)) for file in (job.source, *job.outputs)]
-            if job.name in self.shown:
-                rows.append((job.name, self.shown[job.name]))
-        source, target = (self.there.metadata.get(end, end) for end in ("source", "target"))
-        columns = [source, f"{target} (generated)"] + [f"{source} (back again)"] * bool(self.back)
-        note = f"{self.there.file}" + (f", back with {self.back.file}" if self.back else "")
-        with storage.whole(self.args.gallery) as file:
-            file.write_text(gallery.page(f"{source} → {target}", note, columns, rows))
 
 
 if __name__ == "__main__":

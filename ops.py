@@ -4,36 +4,22 @@ Each function returns a callable of one tensor, (B, H, W, channels), that works 
 that of Keras' dtype policy.
 """
 
-import contextlib
-from collections.abc import Callable, Iterator
+import functools
+from collections.abc import Callable
 
 import keras
 import tensorflow as tf
 
 Block = Callable[[tf.Tensor], tf.Tensor]
-_exporting, _norm = False, None
 
 
-@contextlib.contextmanager
-def exporting(norm: Callable[["InstanceNormalization", tf.Tensor], tf.Tensor] | None = None) -> Iterator[None]:
-    """In this block networks are traced that are not trained: without gradients of our own, which could not be saved.
-
-    `norm`, if given, is called with each instance normalisation and its input, in the order of the network, in its place.
-    """
-    global _exporting, _norm
-    _exporting, _norm = True, norm
-    try:
-        yield
-    finally:
-        _exporting, _norm = False, None
-
-
-def convolve(x: tf.Tensor, kernel: tf.Tensor, strides: int = 1, pad: int = 0, mode: str = "CONSTANT") -> tf.Tensor:
-    """Pads each side by `pad` pixels, as `enlarge`, and convolves what that gives.
+def convolve(x, kernel, strides: int = 1, pad: int = 0, mode: str = "CONSTANT", training: bool | None = None) -> tf.Tensor:
+    """Pads each side by `pad` pixels, as `enlarge` does, and convolves: (B, H, W, C) → (B, H', W', filters).
 
     The gradients are those of TensorFlow, to rounding, for less time and memory: the padded picture, a copy, is made again in the backward
     pass instead of being kept, and gradients of kernels are `kernel_gradient`s. Convolutions pad nothing themselves, because oneDNN's
     kernels for CPUs do not take padding in 16 bits backwards, and what steps in for them takes thirty times as long.
+    With `training` False gradients are TensorFlow's own, as a model file cannot hold others.
     """
 
     def forward(x, kernel):
@@ -48,7 +34,7 @@ def convolve(x: tf.Tensor, kernel: tf.Tensor, strides: int = 1, pad: int = 0, mo
 
         return forward(x, kernel), gradient
 
-    return (forward if _exporting else tf.custom_gradient(with_gradient))(x, kernel)
+    return forward(x, kernel) if training is False else tf.custom_gradient(with_gradient)(x, kernel)
 
 
 def enlarge(x: tf.Tensor, pad: int, mode: str) -> tf.Tensor:
@@ -57,7 +43,7 @@ def enlarge(x: tf.Tensor, pad: int, mode: str) -> tf.Tensor:
     Picking rows, then columns, takes a third of the time of tf.pad's mirror on a CPU.
     """
     if mode == "CONSTANT":
-        return tf.pad(x, _sides(pad)) if pad else x
+        return tf.pad(x, [[0, 0], [pad, pad], [pad, pad], [0, 0]]) if pad else x
     for axis in (1, 2):
         size = x.shape[axis] or tf.shape(x)[axis]
         index = tf.range(-pad, size + pad)
@@ -67,14 +53,11 @@ def enlarge(x: tf.Tensor, pad: int, mode: str) -> tf.Tensor:
 
 
 def enlarge_gradient(dy: tf.Tensor, pad: int, mode: str) -> tf.Tensor:
-    """The gradient of what was enlarged. "EDGE" is for a `pad` of 1, where it is the mirror image that repeats the border."""
+    """The gradient of `enlarge`. "EDGE" is for a `pad` of 1, where it is the mirror image that repeats the border."""
     if mode == "CONSTANT":
         return crop(dy, pad, pad) if pad else dy
-    return tf.raw_ops.MirrorPadGrad(input=dy, paddings=_sides(pad), mode="REFLECT" if mode == "REFLECT" else "SYMMETRIC")
-
-
-def _sides(pad: int) -> list[list[int]]:
-    return [[0, 0], [pad, pad], [pad, pad], [0, 0]]
+    mode = "REFLECT" if mode == "REFLECT" else "SYMMETRIC"
+    return tf.raw_ops.MirrorPadGrad(input=dy, paddings=[[0, 0], [pad, pad], [pad, pad], [0, 0]], mode=mode)
 
 
 def crop(x: tf.Tensor, before: int, after: int) -> tf.Tensor:
@@ -89,23 +72,20 @@ def kernel_gradient(x: tf.Tensor, dy: tf.Tensor, kernel: tf.Tensor, strides: int
     On CPUs it is computed as `products`, with stride 2 of pictures in which 2×2 pixels have become one with four times the channels.
     """
     rows, columns, channels, filters = kernel.shape
-    divided = rows % strides == columns % strides == 0
-    if channels * strides**2 < 16 or not divided or tf.config.list_physical_devices("GPU"):
-        return tf.raw_ops.Conv2DBackpropFilter(
-            input=x, filter_sizes=kernel.shape, out_backprop=dy, strides=[1, strides, strides, 1], padding="VALID"
-        )
+    if channels * strides**2 < 16 or rows % strides or columns % strides or tf.config.list_physical_devices("GPU"):
+        strides = [1, strides, strides, 1]
+        return tf.raw_ops.Conv2DBackpropFilter(input=x, filter_sizes=kernel.shape, out_backprop=dy, strides=strides, padding="VALID")
     if strides == 1:
         return products(x, dy, rows, columns)
     batch, height, width, _ = tf.unstack(tf.shape(dy))
     seen = tf.slice(x, (0, 0, 0, 0), (batch, strides * (height - 1) + rows, strides * (width - 1) + columns, channels))
-    rows, columns = rows // strides, columns // strides
-    gathered = products(tf.nn.space_to_depth(seen, strides), dy, rows, columns)
-    gathered = tf.reshape(gathered, (rows, columns, strides, strides, channels, filters))
+    gathered = products(tf.nn.space_to_depth(seen, strides), dy, rows // strides, columns // strides)
+    gathered = tf.reshape(gathered, (rows // strides, columns // strides, strides, strides, channels, filters))
     return tf.reshape(tf.transpose(gathered, (0, 2, 1, 3, 4, 5)), kernel.shape)
 
 
 def products(x: tf.Tensor, dy: tf.Tensor, rows: int, columns: int) -> tf.Tensor:
-    """The gradient of a kernel of rows × columns with stride 1: for each of its pixels, what lay below it, times `dy`.
+    """The gradient of a kernel of rows × columns with stride 1: for each of its pixels, the part of `x` below it, times `dy`.
 
     In bfloat16 these matrix products take four fifths of the time of oneDNN's own kernel for this gradient.
     """
@@ -119,12 +99,10 @@ def products(x: tf.Tensor, dy: tf.Tensor, rows: int, columns: int) -> tf.Tensor:
         below = [tf.slice(m[0], (i, 0, 0), (height, width, channels)) for i in range(rows) for m in moved]
     else:
         below = [tf.slice(m, (0, i, 0, 0), (batch, height, width, channels)) for i in range(rows) for m in moved]
-    return tf.reshape(
-        tf.stack([tf.matmul(tf.reshape(b, (-1, channels)), dy, transpose_a=True) for b in below]), (rows, columns, channels, filters)
-    )
+    gathered = tf.stack([tf.matmul(tf.reshape(b, (-1, channels)), dy, transpose_a=True) for b in below])
+    return tf.reshape(gathered, (rows, columns, channels, filters))
 
 
-@keras.saving.register_keras_serializable("cyclegan")
 class Convolution(keras.layers.Conv2D):
     """A convolution whose padding of `pad` pixels on each side is symmetric, zeros or reflection, as PyTorch's Conv2d has it.
 
@@ -135,25 +113,21 @@ class Convolution(keras.layers.Conv2D):
         super().__init__(filters, kernel_size, strides, **kwargs)
         self.pad, self.reflect = pad, reflect
 
-    def call(self, x):
-        y = self._convolve(x, tf.convert_to_tensor(self.kernel))
+    def call(self, x, training=None):
+        y = self._convolve(x, tf.convert_to_tensor(self.kernel), training)
         return y + tf.convert_to_tensor(self.bias) if self.use_bias else y
 
-    def _convolve(self, x, kernel):
-        return convolve(x, kernel, self.strides[0], self.pad, "REFLECT" if self.reflect else "CONSTANT")
+    def _convolve(self, x, kernel, training):
+        return convolve(x, kernel, self.strides[0], self.pad, "REFLECT" if self.reflect else "CONSTANT", training)
 
     def compute_output_shape(self, shape):
-        batch, height, width, _ = shape
-        height, width = (
-            (n and (n + 2 * self.pad - k) // s + 1) for n, k, s in zip((height, width), self.kernel_size, self.strides, strict=True)
-        )
-        return (batch, height, width, self.filters)
+        batch, *sides, channels = shape
+        return super().compute_output_shape((batch, *(n and n + 2 * self.pad for n in sides), channels))
 
     def get_config(self):
         return {**super().get_config(), "pad": self.pad, "reflect": self.reflect}
 
 
-@keras.saving.register_keras_serializable("cyclegan")
 class FewFilters(Convolution):
     """A `Convolution` of stride 1 to few filters: the same to rounding, and several times as fast on a CPU.
 
@@ -161,13 +135,13 @@ class FewFilters(Convolution):
     matrix product wide enough for the hardware.
     """
 
-    def _convolve(self, x, kernel):
+    def _convolve(self, x, kernel, training):
         k, width, channels, filters = kernel.shape
         rows = tf.reshape(tf.transpose(kernel, (1, 2, 0, 3)), (1, width, channels, k * filters))
-        return add_shifted_rows(super()._convolve(x, rows), k)
+        return add_shifted_rows(super()._convolve(x, rows, training), k, training)
 
 
-def add_shifted_rows(x: tf.Tensor, k: int) -> tf.Tensor:
+def add_shifted_rows(x: tf.Tensor, k: int, training: bool | None = None) -> tf.Tensor:
     """(B, H, W, k · n) → (B, H - k + 1, W, n): the sum of k groups of channels, the i-th moved up by i rows."""
 
     def add(x):
@@ -178,59 +152,44 @@ def add_shifted_rows(x: tf.Tensor, k: int) -> tf.Tensor:
     def gradient(dy):  # TensorFlow's own writes a picture of zeros for each group, and adds them in the order in which threads are done
         return tf.concat([tf.pad(dy, ((0, 0), (i, k - 1 - i), (0, 0), (0, 0))) for i in range(k)], axis=-1)
 
-    return add(x) if _exporting else tf.custom_gradient(lambda x: (add(x), gradient))(x)
+    return add(x) if training is False else tf.custom_gradient(lambda x: (add(x), gradient))(x)
 
 
-@keras.saving.register_keras_serializable("cyclegan")
 class Upconvolution(keras.layers.Conv2DTranspose):
     """The fractionally strided 3×3 convolution that doubles height and width: PyTorch's with padding=1 and output_padding=1."""
 
     def call(self, x):
         batch, height, width = tf.unstack(tf.shape(x)[:3])
-        shape = (batch, 2 * height + 1, 2 * width + 1, self.filters)
         # It is the gradient of the stride 2 convolution that pads the top and the left; "same" would shift the picture.
-        y = crop(tf.nn.conv2d_transpose(x, tf.convert_to_tensor(self.kernel), shape, 2, "VALID"), 1, 0)
-        return tf.ensure_shape(y, self.compute_output_shape(x.shape))
+        y = tf.nn.conv2d_transpose(x, tf.convert_to_tensor(self.kernel), (batch, 2 * height + 1, 2 * width + 1, self.filters), 2, "VALID")
+        return tf.ensure_shape(crop(y, 1, 0), self.compute_output_shape(x.shape))
 
     def compute_output_shape(self, shape):
         batch, height, width, _ = shape
         return (batch, height and 2 * height, width and 2 * width, self.filters)
 
 
-@keras.saving.register_keras_serializable("cyclegan")
 class ResizeConvolution(keras.layers.Conv2D):
     """Nearest neighbour ×2, then a 3×3 convolution that pads by reflection (Odena et al. 2016): (B, H, W, ·) → (B, 2·H, 2·W, filters).
 
-    Each pixel becomes four, to which 2×2 pixels contribute: what would be repeated pixels times single weights are single pixels times sums
+    Each pixel becomes four, to which 2×2 pixels contribute: instead of repeated pixels times single weights, single pixels times sums
     of weights, 16 products in place of 36. So it is one 2×2 convolution to four groups of filters, whose pixels then take turns.
     """
 
     # Which rows of the 3×3 kernel make up the 2×2 one of the odd rows of the result, and that of the even ones; columns likewise.
     SUMS = (((1, 1, 0), (0, 0, 1)), ((1, 0, 0), (0, 1, 1)))
 
-    def __init__(self, filters: int, **kwargs):
-        super().__init__(filters, 3, **kwargs)
-
-    def call(self, x):
-        kernel = tf.convert_to_tensor(self.kernel)
-        sums = tf.constant(self.SUMS, kernel.dtype)
-        kernel = tf.einsum("ayr,bxs,rscf->yxcabf", sums, sums, kernel)
+    def call(self, x, training=None):
+        sums = tf.constant(self.SUMS, x.dtype)
+        kernel = tf.einsum("ayr,bxs,rscf->yxcabf", sums, sums, tf.convert_to_tensor(self.kernel))
         # A pixel beyond the edge, which repeats it, is what the reflected border of the enlarged picture is made of.
-        four = convolve(x, tf.reshape(kernel, (2, 2, x.shape[-1], 4 * self.filters)), pad=1, mode="EDGE")
+        four = convolve(x, tf.reshape(kernel, (2, 2, x.shape[-1], 4 * self.filters)), 1, 1, "EDGE", training)
         y = crop(tf.nn.depth_to_space(four, 2), 1, 1)
         return tf.ensure_shape(y, self.compute_output_shape(x.shape))
 
-    def compute_output_shape(self, shape):
-        batch, height, width, _ = shape
-        return (batch, height and 2 * height, width and 2 * width, self.filters)
-
-    def get_config(self):
-        config = super().get_config()
-        del config["kernel_size"]
-        return config
+    compute_output_shape = Upconvolution.compute_output_shape
 
 
-@keras.saving.register_keras_serializable("cyclegan")
 class InstanceNormalization(keras.layers.Layer):
     """Each picture and channel to mean 0 and variance 1 (biased), then `gamma` · x + `beta`, both learned (Ulyanov et al. 2016)."""
 
@@ -241,8 +200,6 @@ class InstanceNormalization(keras.layers.Layer):
         self.beta = self.add_weight(shape=(shape[-1],), initializer="zeros", autocast=False, name="beta")
 
     def call(self, x):
-        if _norm:
-            return _norm(self, x)
         batch = x.shape[0]
         if x.dtype == tf.float64 or (batch or 1) > 1:
             return self.normalize(x, *self.statistics(x, (1, 2)))
@@ -266,8 +223,7 @@ class InstanceNormalization(keras.layers.Layer):
 
     def _fused(self, x, gamma, beta):
         """Batch normalisation of a batch of one is instance normalisation, and has one kernel for all of it on every device."""
-        none = tf.constant([], tf.float32)
-        return tf.raw_ops.FusedBatchNormV3(x=x, scale=gamma, offset=beta, mean=none, variance=none, epsilon=self.EPSILON).y
+        return tf.raw_ops.FusedBatchNormV3(x=x, scale=gamma, offset=beta, mean=[], variance=[], epsilon=self.EPSILON).y
 
     def compute_output_shape(self, shape):
         return shape
@@ -288,16 +244,7 @@ def _weights(bias: bool = False) -> dict:
 
 
 def _chain(*layers: Block) -> Block:
-    def apply(x):
-        for layer in layers:
-            x = layer(x)
-        return x
-
-    return apply
-
-
-def _relu() -> Block:
-    return keras.layers.ReLU()
+    return lambda x: functools.reduce(lambda y, layer: layer(y), layers, x)
 
 
 def _full_precision(activation: str) -> Block:
@@ -307,7 +254,7 @@ def _full_precision(activation: str) -> Block:
 
 def c7s1_k(k: int, norm: str) -> Block:
     """7×7 Convolution-Norm-ReLU with k filters and stride 1, reflection padding: (B, H, W, ·) → (B, H, W, k)."""
-    return _chain(Convolution(k, 7, pad=3, reflect=True, **_weights()), normalization(norm), _relu())
+    return _chain(Convolution(k, 7, pad=3, reflect=True, **_weights()), normalization(norm), keras.layers.ReLU())
 
 
 def c7s1_3() -> Block:
@@ -317,19 +264,14 @@ def c7s1_3() -> Block:
 
 def dk(k: int, norm: str) -> Block:
     """3×3 Convolution-Norm-ReLU with k filters and stride 2: (B, H, W, ·) → (B, H/2, W/2, k) for even H and W."""
-    return _chain(Convolution(k, 3, 2, pad=1, **_weights()), normalization(norm), _relu())
+    return _chain(Convolution(k, 3, 2, pad=1, **_weights()), normalization(norm), keras.layers.ReLU())
 
 
 def Rk(k: int, norm: str) -> Block:
     """Residual block, two 3×3 convolutions with k filters and reflection padding: (B, H, W, k) → (B, H, W, k)."""
-    branch = _chain(
-        Convolution(k, 3, pad=1, reflect=True, **_weights()),
-        normalization(norm),
-        _relu(),
-        Convolution(k, 3, pad=1, reflect=True, **_weights()),
-        normalization(norm),
-    )
-    return lambda x: keras.layers.Add()([x, branch(x)])
+    first = _chain(Convolution(k, 3, pad=1, reflect=True, **_weights()), normalization(norm), keras.layers.ReLU())
+    second = _chain(Convolution(k, 3, pad=1, reflect=True, **_weights()), normalization(norm))
+    return lambda x: keras.layers.Add()([x, second(first(x))])
 
 
 def uk(k: int, norm: str, upsample: str) -> Block:
@@ -338,13 +280,10 @@ def uk(k: int, norm: str, upsample: str) -> Block:
     `upsample` "transpose" is the paper's fractionally strided 3×3 convolution; "resize" repeats pixels and convolves 3×3, which leaves no
     checkerboard (Odena et al. 2016).
     """
-    if upsample == "transpose":
-        up = Upconvolution(k, 3, 2, **_weights())
-    elif upsample == "resize":
-        up = ResizeConvolution(k, **_weights())
-    else:
+    if upsample not in ("transpose", "resize"):
         raise ValueError(f"upsample {upsample!r}: use 'transpose' or 'resize'")
-    return _chain(up, normalization(norm), _relu())
+    up = Upconvolution(k, 3, 2, **_weights()) if upsample == "transpose" else ResizeConvolution(k, 3, **_weights())
+    return _chain(up, normalization(norm), keras.layers.ReLU())
 
 
 def Ck(k: int, norm: str | None, strides: int = 2) -> Block:
@@ -353,8 +292,7 @@ def Ck(k: int, norm: str | None, strides: int = 2) -> Block:
     (B, H, W, ·) → (B, H/2, W/2, k) with stride 2, (B, H-1, W-1, k) with stride 1.
     """
     convolution = Convolution(k, 4, strides, pad=1, **_weights(bias=norm is None))
-    activation = keras.layers.LeakyReLU(negative_slope=0.2)
-    return _chain(convolution, *([normalization(norm)] if norm else []), activation)
+    return _chain(convolution, *([normalization(norm)] if norm else []), keras.layers.LeakyReLU(negative_slope=0.2))
 
 
 def patch_logits() -> Block:

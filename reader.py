@@ -1,18 +1,16 @@
-"""The TFRecord schema, and `Reader`: records → batches of pictures in [-1, 1].
+"""`Reader`: records → batches of pictures in [-1, 1].
 
 Which record, crop and flip row i of step t gets is a function of (seed, t, i) alone, so any step can be the first, at once.
 """
 
-import hashlib
 import zlib
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import tensorflow as tf
 
-from pictures import shards
-from pictures.records import FEATURES, from_record, record_headers
+from pictures import fingerprints, shards
+from pictures.records import FEATURES, BadRecord, Shard, from_record, record_headers
 from system import storage
 from system.cli import InputError
 from utils import convert2float
@@ -20,26 +18,16 @@ from utils import convert2float
 _DAMAGED, _NO_PICTURE = "damaged or cut off", "no picture in it"
 
 
-@dataclass
-class Shard:
-    """A file of a reader, as it was when it was opened."""
-
-    file: str
-    records: int
-    cut_off: bool
-    fingerprint: dict
-
-
 class Reader:
     """The pictures of a data set as batches: of a TFRecord file, or of several, given as a list, a pattern or FILE@N (`shards.find`).
 
     Records are numbered through all files, so that a data set gives the same batches whether it lies in one file or in many.
 
-    Training: aspect kept, short side to `load_size` (antialiased bicubic), random crop to `image_size`, random flip.
+    Training: aspect kept, short side to `load_size` (antialiased bicubic; [image_size]), random crop to `image_size`, random flip.
     Evaluation (`training=False`): short side to `image_size`, centre crop, in the files' order, once.
 
     `rows` and `share` are for one of several processes that train together. `rows`: (first, count) of the rows of every batch that this
-    reader feeds. `share`: (process, processes) of which each has records of its own, those of its shards of FILE@N, and batches of its own.
+    reader feeds. `share`: (process, processes): each reads its own shards of FILE@N, and makes its own batches of them.
 
     Opening checks the files; raises `InputError`. `len(reader)` is the number of records, `bad` those that are left out; `total` is for
     the number of records of all processes.
@@ -48,7 +36,7 @@ class Reader:
     def __init__(
         self,
         data: shards.Files,
-        image_size: int = 256,
+        image_size: int,
         load_size: int | None = None,
         batch_size: int = 1,
         name: str = "",
@@ -59,11 +47,10 @@ class Reader:
         share: tuple[int, int] | None = None,
     ):
         self.file = shards.describe(data)
-        self.image_size, self.batch_size, self.name, self.training = image_size, batch_size, name, training
-        self.load_size = load_size or round(image_size * 286 / 256)
+        self.image_size, self.load_size, self.batch_size = image_size, load_size or image_size, batch_size
+        self.name, self.training, self.skip_bad_records, self.share = name, training, skip_bad_records, share
         # The name is part of the seed: X and Y of equal count would otherwise meet in the same pairs in every epoch.
         self.seed = (seed, zlib.crc32(name.encode()) + (share[0] if share else 0))
-        self.skip_bad_records, self.share = skip_bad_records, share
         self.first_row, self.row_count = rows or (0, batch_size)
         if not 0 <= self.first_row < self.first_row + self.row_count <= batch_size:
             raise ValueError(f"rows {rows}: not within a batch of {batch_size}; give (first, count)")
@@ -71,41 +58,42 @@ class Reader:
             raise ValueError(f"rows {rows}: evaluation passes all pictures once; leave rows out")
 
         self.shards: list[Shard] = []
-        offsets, checksum = [], hashlib.sha256()
-        for file in shards.share(data, *share) if share else shards.find(data):
-            places, headers, cut_off = record_headers(file, skip_bad_records)
-            checksum.update(headers)
-            part = {"records": len(places), "bytes": storage.size(storage.path(file)), "headers": hashlib.sha256(headers).hexdigest()[:16]}
-            self.shards.append(Shard(file, len(places), cut_off, part))
-            offsets.append(places)
-        self.cut_off = any(shard.cut_off for shard in self.shards)
-        self.fingerprint = shards.joined([shard.fingerprint for shard in self.shards])
+        files = shards.share(data, *share) if share else shards.find(data)
+        offsets, headers, cut_off = zip(*(record_headers(file, skip_bad_records) for file in files), strict=True)
+        for file, own_headers, is_cut_off in zip(files, headers, cut_off, strict=True):
+            fingerprint = fingerprints.of_file(own_headers, storage.size(storage.path(file)))
+            self.shards.append(Shard(file, len(own_headers), is_cut_off, fingerprint))
+        self.cut_off = any(cut_off)
+        self.fingerprint = fingerprints.joined([shard.fingerprint for shard in self.shards])
         if not share:  # then it is the same in however many files the records lie
-            self.fingerprint["headers"] = checksum.hexdigest()[:16]
+            self.fingerprint["headers"] = fingerprints.digest(*headers)
         self.bad: dict[int, str] = {}
         self.stand_ins: dict[int, int] = {}
-        self._lay_out(offsets)
+        self._number(offsets)
+        self._check_first_records()
 
-        for first, shard in zip(self.firsts, self.shards, strict=True):
-            problem = self._problem(int(first))
-            if problem == _NO_PICTURE:
-                raise InputError(f"{shard.file}: record 0 has no {' and '.join(FEATURES)}, or no picture in it; make it with build_data.py")
-            if problem and not skip_bad_records:
-                raise InputError(
-                    f"{shard.file}: damaged in record 0; make it anew with build_data.py --overwrite, or add --skip_bad_records"
-                )
-            if problem:
-                self.leave_out({int(first): problem})
-
-    def _lay_out(self, offsets: list[np.ndarray]) -> None:
+    def _number(self, offsets: Sequence[np.ndarray]) -> None:
         """Numbers the records through, given where those of each file start."""
-        counts = [len(places) for places in offsets]
+        counts = [len(starts) for starts in offsets]
         self.count = self.total = sum(counts)
-        self.firsts = np.cumsum([0, *counts[:-1]])
+        self.firsts = np.cumsum([0, *counts[:-1]])  # the number of each file's first record
         with tf.device("CPU:0"):
             # Tensors that the input pipeline takes in as they are: NumPy arrays would be copied into its graph, more than once.
             self._offsets, self._firsts = tf.constant(np.concatenate(offsets)), tf.constant(self.firsts)
             self._files = tf.constant([shard.file for shard in self.shards])
+
+    def _check_first_records(self) -> None:
+        """Raises `InputError` if the first record of a file has no picture in it, or is damaged and may not be left out."""
+        for first, shard in zip(self.firsts.tolist(), self.shards, strict=True):
+            problem = self._problem(first)
+            if problem == _NO_PICTURE:
+                raise InputError(f"{shard.file}: record 0 has no {' and '.join(FEATURES)}, or no picture in it; make it with build_data.py")
+            if problem and not self.skip_bad_records:
+                raise InputError(
+                    f"{shard.file}: damaged in record 0; make it anew with build_data.py --overwrite, or add --skip_bad_records"
+                )
+            if problem:
+                self.leave_out({first: problem})
 
     def __len__(self) -> int:
         return self.count
@@ -138,12 +126,12 @@ class Reader:
             self.stand_ins[number] = self.stand_ins.get(following, following)
 
     def expect(self, *records: int) -> None:
-        """Takes each file for one of so many records; those that cannot be found because it is cut off are bad ones."""
+        """Numbers the records as if each file had so many; those that are missing because it is cut off are bad."""
         offsets = np.split(self._offsets.numpy(), self.firsts[1:])
-        begun = [self.place(number) + (problem,) for number, problem in self.bad.items()]
-        self._lay_out([np.pad(places, (0, count - len(places))) for places, count in zip(offsets, records, strict=True)])
+        known = [(*self.place(number), problem) for number, problem in self.bad.items()]
+        self._number([np.pad(starts, (0, count - len(starts))) for starts, count in zip(offsets, records, strict=True)])
         first = {shard.file: int(number) for shard, number in zip(self.shards, self.firsts, strict=True)}
-        bad = {first[file] + within: problem for file, within, problem in begun}
+        bad = {first[file] + within: problem for file, within, problem in known}
         for shard, count in zip(self.shards, records, strict=True):
             bad |= {first[shard.file] + within: _DAMAGED for within in range(shard.records, count)}
         self.bad = {}
@@ -173,8 +161,8 @@ class Reader:
         """
         numbers = (first_step * self.row_count, tf.int64.max) if self.training else (0, len(self))
         picture = self._training_picture if self.training else self._evaluation_picture
-        as_it_is = tf.autograph.experimental.do_not_convert(picture)  # there is nothing to convert, and looking for it takes long
-        pictures = tf.data.Dataset.range(*numbers).map(as_it_is, num_parallel_calls=tf.data.AUTOTUNE)
+        picture = tf.autograph.experimental.do_not_convert(picture)  # there is nothing to convert, and looking for it takes long
+        pictures = tf.data.Dataset.range(*numbers).map(picture, num_parallel_calls=tf.data.AUTOTUNE)
         return pictures.batch(self.row_count, drop_remainder=self.training).prefetch(tf.data.AUTOTUNE)
 
     def _row(self, n: tf.Tensor) -> tf.Tensor:
@@ -237,11 +225,7 @@ class Reader:
         """uint8 (H, W, 3) → float32 (H', W', 3) whose shorter side is `short_side`, aspect kept; bicubic may leave 0 … 255."""
         size = tf.cast(tf.shape(picture)[:2], tf.float64)
         size = tf.cast(tf.round(size * (short_side / tf.reduce_min(size))), tf.int32)
-        return tf.image.resize(picture, tf.maximum(size, short_side), "bicubic", antialias=True)
-
-
-class BadRecord(Exception):
-    """A record, or a whole file, cannot be read; the message names it."""
+        return tf.image.resize(picture, size, "bicubic", antialias=True)
 
 
 def feed_pairs(X: Reader, Y: Reader, step: int = 0) -> Iterator[tuple[tf.Tensor, tf.Tensor]]:

@@ -19,7 +19,8 @@ from pathlib import Path
 import numpy as np
 
 from pictures import images
-from pictures.fruit import SPLITS, draw, scene
+from pictures.fruit import draw
+from pictures.scenes import SPLITS, scene
 from system import cli, storage
 from system.progress import Progress
 
@@ -28,9 +29,9 @@ FOLDERS = ("trainA", "trainB", "testA", "testB")
 
 @contextlib.contextmanager
 def _placed(output: Path) -> Iterator[Path]:
-    """Yields an empty folder; what is in it when the block succeeds then is in `output`, in place of what had those names there."""
+    """Yields an empty folder. If the block succeeds, the folders in it are moved to `output` and replace those of their names."""
     if not output.exists():
-        with storage.whole(output) as new:
+        with storage.atomic_write(output) as new:
             new.mkdir()
             yield new
         return
@@ -60,10 +61,10 @@ def _workers() -> concurrent.futures.Executor:
 def parse(argv: list[str] | None) -> argparse.Namespace:
     parser = cli.Parser(__doc__)
     parser.add_argument("--output_dir", metavar="DIR", default="data/fruit", help=f"folder to hold {', '.join(FOLDERS)}")
-    parser.add_argument("--size", metavar="N", type=cli.number(int, 32, 1024, multiple=4), default=64, help="side of the pictures, pixels")
-    parser.add_argument("--n_train", metavar="N", type=cli.number(int, 1, 100_000), default=200, help="training pictures of each domain")
-    parser.add_argument("--n_test", metavar="N", type=cli.number(int, 1, 100_000), default=24, help="test pairs")
-    parser.add_argument("--seed", metavar="N", type=cli.number(int, 0), default=0, help="equal seeds give equal files")
+    parser.add_argument("--size", type=cli.Number(int, 32, 1024, multiple=4), default=64, help="side of the pictures, pixels")
+    parser.add_argument("--n_train", type=cli.Number(int, 1, 100_000), default=200, help="training pictures of each domain")
+    parser.add_argument("--n_test", type=cli.Number(int, 1, 100_000), default=24, help="test pairs")
+    parser.add_argument("--seed", type=cli.Number(int, 0), default=0, help="equal seeds give equal files")
     parser.add_argument("--overwrite", action="store_true", help="replace these folders in a DIR that is not empty")
     return parser.parse_args(argv)
 

@@ -1,4 +1,4 @@
-"""Value ranges, the device, and the pool of generated pictures that the discriminators learn from (section 4 of the paper)."""
+"""Value ranges, and the pool of generated pictures that the discriminators learn from (section 4 of the paper)."""
 
 import tensorflow as tf
 

@@ -18,7 +18,7 @@ def main() -> None:
     devices.share_threads()
     devices.quiet_tensorflow()
     import reader
-    from training import summaries
+    from training import journal, loop
 
     spent: dict[str, list[float]] = {name: [] for name in ("step", "wait", "log", "sample", "pictures", "save")}
 
@@ -44,8 +44,8 @@ def main() -> None:
 
     fetch = timed("wait", next)
     reader.feed_pairs, train.build_model = feed_pairs, build_model
-    summaries.Summaries.pictures = timed("pictures", summaries.Summaries.pictures)
-    train.Training.log, train.Training.save = timed("log", train.Training.log), timed("save", train.Training.save)
+    for name in ("log", "pictures", "save"):
+        setattr(journal.Journal, name, timed(name, getattr(journal.Journal, name)))
 
     with subjects.records(args) as file:
         flags = {"X": file, "Y": file, "image_size": args.size, "ngf": args.ngf, "n_res_blocks": args.blocks, "precision": args.precision}
@@ -57,8 +57,8 @@ def main() -> None:
 
     once = {name: statistics.median(times[BUILDING:]) for name, times in spent.items()}
     step = once["step"]
-    beside = {"log": once["log"] / min(train.LOG_SECONDS, 100 * step), "save": once["save"] / min(train.SAVE_SECONDS, 1000 * step)}
-    beside["pictures"] = (once["sample"] + once["pictures"]) / min(train.IMAGE_SECONDS, 500 * step)
+    beside = {"log": once["log"] / min(loop.LOG_SECONDS, 100 * step), "save": once["save"] / min(loop.SAVE_SECONDS, 1000 * step)}
+    beside["pictures"] = (once["sample"] + once["pictures"]) / min(loop.IMAGE_SECONDS, 500 * step)
     print(json.dumps({"step": step, "wait": statistics.mean(spent["wait"][BUILDING:]) / step, "overhead": sum(beside.values())}))
 
 

@@ -91,21 +91,17 @@ def export(args) -> None:
     """Writes the model."""
     devices.quiet_tensorflow()
     import keras
+    import numpy as np
 
-    from export_graph import export
-    from model import build_generator
+    from formats import model_files
+    from generator import build_generator
 
     keras.utils.set_random_seed(0)
-    generator, metadata = build_generator(our_config(args), "G"), {"image_size": args.size, "source": "X", "target": "Y"}
-    if args.format == "pb":
-        export(generator, metadata, args.output)
-    else:
-        import numpy as np
-
-        from formats import onnx
-
-        some = np.stack([*pictures(2, args.size, args.size)])
-        found = onnx.write(generator, metadata, args.output, args.format, args.quantize, some)
+    metadata = {"image_size": args.size, "source": "X", "target": "Y", **({"quantize": args.quantize} if args.quantize else {})}
+    format = "saved_model" if args.format == "pb" else args.format
+    models = [(build_generator(our_config(args), "G"), metadata, args.output)]
+    ((_, found),) = model_files.write(models, format, pictures=np.stack([*pictures(2, args.size, args.size)]))
+    if found:
         args.output.with_name(f"{args.output.name}.txt").write_text(found)
 
 
@@ -113,10 +109,10 @@ def our_forward(args) -> None:
     """One picture through the exported model, uint8 in and out."""
     if args.format != "onnx":
         devices.quiet_tensorflow()
-    from formats import translator
+    from formats import model_files
 
     imports = resident_megabytes()
-    translate = translator.load(our_model(args))
+    translate = model_files.load(our_model(args))
     (picture,) = pictures(1, args.size, args.size)
     serve(lambda: translate(picture[None]), imports)
 
@@ -156,7 +152,7 @@ def onnx_forward(args) -> None:
     from peer import generator, take_weights
 
     devices.quiet_tensorflow()
-    from model import build_generator
+    from generator import build_generator
 
     net = take_weights(generator(args.ngf, args.blocks), build_generator(our_config(args), "G")).eval()
     file = args.folder / f"{args.size}-{args.ngf}-{args.blocks}.onnx"
@@ -216,7 +212,7 @@ def our_reader(args) -> None:
     with records(args) as file:
         from reader import Reader
 
-        batches = iter(Reader(file, 256).feed())
+        batches = iter(Reader(file, 256, 286).feed())
         serve(lambda: [next(batches) for _ in range(args.crops)])
 
 

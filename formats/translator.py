@@ -1,18 +1,26 @@
-"""A model file → one callable, uint8 pictures in, uint8 pictures out.
-
-Imports no training code: if it runs, the SavedModel stands alone. Imports TensorFlow only for a model that needs it, as that takes seconds.
-"""
+"""A loaded model: one callable, uint8 pictures in, uint8 pictures out, whatever runs it."""
 
 import json
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
-from formats import model_files
-from system import devices
-from system.cli import InputError
-from system.storage import AnyPath, path
+from system.storage import AnyPath
+
+METADATA = "cyclegan"  # the name under which a file holds its metadata, as JSON
+
+
+class Foreign(Exception):
+    """A model of a kind that is known, but none of export_graph.py."""
+
+
+def parse(metadata: str | bytes | None) -> dict[str, Any]:
+    """A model's metadata, JSON → the same as a dict. Raises `Foreign` if there is none."""
+    if metadata is None:
+        raise Foreign
+    return {"multiple": 4, "smallest": 8, **json.loads(metadata)}  # which older models do not say: their generators were all ResNets
 
 
 @dataclass(frozen=True)
@@ -21,7 +29,11 @@ class Translator:
 
     file: AnyPath
     metadata: dict[str, Any]
-    model: Any = field(repr=False)  # a signature alone would not keep it alive
+    device: str  # the name of the one that computes
+    run: Callable[[np.ndarray], np.ndarray] = field(repr=False)
+    generate: Callable[[np.ndarray], np.ndarray] | None = field(default=None, repr=False)  # the same before rounding, float32 in [-1, 1]
+    measure: Callable[[np.ndarray], np.ndarray] | None = field(default=None, repr=False)
+    run_part: Callable[[np.ndarray, np.ndarray], np.ndarray] | None = field(default=None, repr=False)
     fixed_size: int | None = None  # the only side that the model can translate, if there is but one
 
     def __call__(self, pictures: np.ndarray, statistics: np.ndarray | None = None) -> np.ndarray:
@@ -29,24 +41,11 @@ class Translator:
 
         Raises `MemoryError`, whatever runs the model.
         """
-        if statistics is None:
-            return self._ask("serving_default", "output_image", input_image=pictures)
-        return self._ask("translate_part", "output_image", input_image=pictures, statistics=statistics)
+        return _call(self.run, pictures) if statistics is None else _call(self.run_part, pictures, statistics)
 
     def statistics(self, parts: np.ndarray) -> np.ndarray | None:
         """Parts of a picture, uint8 (B, H, W, 3) → what the model normalises all of it with; None if it cannot tell."""
-        if not self.knows_statistics:
-            return None
-        return self._ask("statistics", "statistics", input_image=parts)
-
-    def _ask(self, signature: str, output: str, **inputs: np.ndarray) -> np.ndarray:
-        with model_files.memory_error():
-            return self.model.signatures[signature](**inputs)[output].numpy()
-
-    @property
-    def device(self) -> str:
-        """Names the device that computes."""
-        return devices.device_name()
+        return _call(self.measure, parts) if self.knows_statistics else None
 
     @property
     def image_size(self) -> int:
@@ -54,9 +53,19 @@ class Translator:
         return self.metadata["image_size"]
 
     @property
+    def multiple(self) -> int:
+        """What divides the sides of the pictures that the network itself takes, in pixels; others are padded for it."""
+        return self.metadata["multiple"]
+
+    @property
+    def smallest(self) -> int:
+        """The smallest side that the network itself takes, in pixels; smaller pictures are padded for it."""
+        return self.metadata["smallest"]
+
+    @property
     def knows_statistics(self) -> bool:
         """Tells whether `statistics` can be asked for."""
-        return "statistics" in self.model.signatures
+        return self.measure is not None
 
     @property
     def sees_whole_pictures(self) -> bool:
@@ -64,50 +73,11 @@ class Translator:
         return self.metadata.get("norm", "instance") == "instance"
 
 
-class RuntimeTranslator(Translator):
-    """One whose `model` another runtime runs. It gives no statistics: of a picture in tiles each is normalised by itself."""
-
-    knows_statistics = False
-
-    def __call__(self, pictures: np.ndarray, statistics: None = None) -> np.ndarray:
-        return self.model(pictures)
-
-    @property
-    def device(self) -> str:
-        return self.model.device
-
-
-def load(file: str | AnyPath) -> Translator:
-    """Loads a model of export_graph.py, in whatever format, or a frozen graph of the TensorFlow 1 project.
-
-    Raises `InputError` for anything else.
-    """
-    file = path(file)
-    if not file.exists():
-        raise InputError(f"{file}: no such model; make it with export_graph.py")
-    if not file.is_dir():
-        if file.name == "saved_model.pb":
-            raise InputError(f"{file}: is part of a SavedModel; name its folder, {file.parent}")
-        data = file.read_bytes()
-        if model_files.kind_of(data) != "onnx":
-            devices.quiet_tensorflow()
-        if model := model_files.load(file, data):
-            return RuntimeTranslator(file, model.metadata, model)
-        from formats import frozen_graph
-
-        return frozen_graph.load(file, data)
-    if not (file / "saved_model.pb").is_file():
-        raise InputError(f"{file}: no model (a folder without saved_model.pb); make one with export_graph.py")
-    devices.quiet_tensorflow()
-    import tensorflow as tf
-
+def _call(function: Callable[..., np.ndarray], *inputs: np.ndarray) -> np.ndarray:
+    """Calls it. Where a runtime lacks memory, which each says in its own way, it is `MemoryError`: then smaller tiles may do."""
     try:
-        model = tf.saved_model.load(str(file))
-    except Exception as e:  # a damaged model can raise nearly anything
-        raise InputError(f"{file}: damaged model ({type(e).__name__}); export it anew") from None
-    signatures = model.signatures
-    if not {"serving_default", "metadata"} <= set(signatures):
-        found = ", ".join(signatures) or "none"
-        raise InputError(f"{file}: a SavedModel, but not one of export_graph.py (its signatures: {found})")
-    metadata = json.loads(signatures["metadata"]()["metadata"].numpy())
-    return Translator(file, metadata, model)
+        return function(*inputs)
+    except Exception as e:
+        if type(e).__name__ == "ResourceExhaustedError" or "alloc" in str(e).lower():  # the former is TensorFlow's
+            raise MemoryError(str(e)) from None
+        raise

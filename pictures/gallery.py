@@ -1,4 +1,4 @@
-"""One page of pictures to look at, with nothing beside it: the pictures are in it."""
+"""A web page of pictures in one file, which contains the pictures."""
 
 import base64
 from collections.abc import Sequence

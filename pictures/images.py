@@ -194,7 +194,7 @@ def write(file: str | AnyPath, picture: np.ndarray, alpha: np.ndarray | None = N
     """Writes uint8 (H, W, 3), and alpha, as the suffix of `file` says; a temporary name is renamed, folders are created."""
     file = storage.path(file)
     data = encode(picture, file.suffix, alpha)
-    with storage.whole(file) as temporary:
+    with storage.atomic_write(file) as temporary:
         temporary.write_bytes(data)
 
 
@@ -208,7 +208,7 @@ def resize(picture: np.ndarray, height: int, width: int) -> np.ndarray:
 def with_short_side(height: int, width: int, size: int) -> tuple[int, int]:
     """Scales height and width so that the shorter is `size` pixels, aspect kept."""
     scale = size / min(height, width)
-    return max(size, round(height * scale)), max(size, round(width * scale))
+    return round(height * scale), round(width * scale)
 
 
 def resize_short_side(picture: np.ndarray, size: int) -> np.ndarray:

@@ -1,8 +1,9 @@
-"""TFRecord files of pictures: the schema of a record, and the headers by which a file is known to be whole."""
+"""TFRecord files of pictures: the schema of a record, and the headers by which a file is known to be intact."""
 
 import contextlib
 import os
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 
 import numpy as np
 import tensorflow as tf
@@ -11,12 +12,22 @@ from system import storage
 from system.cli import InputError
 
 FEATURES = {"image/file_name": tf.io.FixedLenFeature([], tf.string), "image/encoded_image": tf.io.FixedLenFeature([], tf.string)}
-
-
 _HEADER, _FOOTER = 12, 4  # of a record: length (8 bytes) and its checksum (4) before the data, the data's checksum (4) after
-
-
 _BLOCK = 1 << 16  # headers that are checked at a time
+
+
+class BadRecord(Exception):
+    """A record, or a whole file, cannot be read; the message names it."""
+
+
+@dataclass
+class Shard:
+    """A file of a data set, as it was when it was opened."""
+
+    file: str
+    records: int
+    cut_off: bool
+    fingerprint: dict
 
 
 def to_record(file_name: str, encoded_image: bytes) -> bytes:
@@ -45,10 +56,10 @@ def _crc32c(data: np.ndarray) -> np.ndarray:
 
 
 def record_headers(file: str, skip_bad: bool = False) -> tuple[np.ndarray, np.ndarray, bool]:
-    """Walks a TFRecord file: where each record starts, int64 (n,), the records' headers, uint8 (n, 12), and whether the file is cut off.
+    """Reads the headers of a TFRecord file: the offset of each record, int64 (n,), the headers, uint8 (n, 12), and whether it is cut off.
 
     Raises `InputError` if the file is missing, empty, cut off or damaged in a header, or no TFRecord file. With `skip_bad` a file counts as
-    cut off where it is damaged: what follows cannot be found.
+    cut off at a damaged header: what follows cannot be found.
     """
     if not storage.path(file).is_file():
         raise InputError(f"{file}: no such file; make it with build_data.py")
@@ -67,13 +78,13 @@ def record_headers(file: str, skip_bad: bool = False) -> tuple[np.ndarray, np.nd
             offset = end
     table = _table(headers)
     good = np.concatenate([_checksums_hold(table[i : i + _BLOCK]) for i in range(0, len(table) + 1, _BLOCK)])
-    whole = len(good) if good.all() else int(good.argmin())
-    cut_off = whole < len(good) or offset < size
-    if cut_off and not (skip_bad and whole):
+    intact = len(good) if good.all() else int(good.argmin())
+    cut_off = intact < len(good) or offset < size
+    if cut_off and not (skip_bad and intact):
         remedy = "make it anew" if skip_bad else "make it anew, or add --skip_bad_records"
-        raise InputError(f"{file}: damaged or cut off in record {whole} (counted from 0); {remedy}")
-    ends = np.cumsum(table[:whole, :8].copy().view("<i8")[:, 0] + (_HEADER + _FOOTER))
-    return np.concatenate([[0], ends[:-1]]), table[:whole], cut_off
+        raise InputError(f"{file}: damaged or cut off in record {intact} (counted from 0); {remedy}")
+    ends = np.cumsum(table[:intact, :8].copy().view("<i8")[:, 0] + (_HEADER + _FOOTER))
+    return np.concatenate([[0], ends[:-1]]), table[:intact], cut_off
 
 
 @contextlib.contextmanager
@@ -82,7 +93,7 @@ def _header_at(file: str) -> Iterator[Callable[[int], bytes]]:
     if "://" in file:
         with tf.io.gfile.GFile(file, "rb") as f:
             yield lambda offset: f.seek(offset) or f.read(_HEADER)
-    else:  # not through TensorFlow, which would read all that lies between the headers into its buffer
+    else:  # not through TensorFlow, which would read all data between the headers into its buffer
         with open(file, "rb", buffering=0) as f:
             yield lambda offset: os.pread(f.fileno(), _HEADER, offset)
 

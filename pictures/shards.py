@@ -4,7 +4,6 @@ The shards of `data/x.tfrecords` are `data/x-00000-of-00004.tfrecords` and so on
 (`data/x-*.tfrecords`) or `data/x.tfrecords@4`.
 """
 
-import hashlib
 import os
 import re
 from collections import Counter
@@ -24,7 +23,7 @@ MAX_SHARDS = 99_999  # five digits
 
 
 def names(file: str | AnyPath, count: int) -> list[str]:
-    """The files in which a data set called `file` lies when it is divided into `count`; 1: `file` itself."""
+    """The names of the `count` shards of a data set called `file`; of one: `file` itself."""
     if count == 1:
         return [str(file)]
     start, suffix = os.path.splitext(file)
@@ -40,7 +39,7 @@ def parse(name: str) -> tuple[str, int] | None:
 
 
 def leftovers(file: AnyPath, count: int) -> list[AnyPath]:
-    """Returns the files of the same data set in another number of shards: beside those of `count`, a pattern would find them too."""
+    """Returns the files there of the same data set in another number of shards than `count`, which a pattern would find too."""
     own = names(file.name, count)
     try:
         there = sorted(other.name for other in file.parent.iterdir())
@@ -50,10 +49,10 @@ def leftovers(file: AnyPath, count: int) -> list[AnyPath]:
 
 
 def find(data: Files) -> list[str]:
-    """Returns the files that `data` means: one, those that a pattern finds, sorted by name, `FILE@N`, or several of these.
+    """Returns the files that `data` names: a file, a pattern (sorted by name), `FILE@N`, or a list of these.
 
-    A file that is there is taken by its name, whatever characters that has. Raises `InputError` if a shard is missing or a file is meant
-    twice; whether a single file is there is left to those who open it.
+    A name that exists is that file, whatever characters are in it. Raises `InputError` if a shard is missing or a file is named twice;
+    a single file need not exist.
     """
     if not isinstance(data, str | AnyPath):
         files = [file for one in data for file in find(one)]
@@ -82,7 +81,7 @@ def _find(data: str) -> list[str]:
 
 
 def share(data: str, worker: int = 0, workers: int = 1) -> list[str]:
-    """Returns the shards of `FILE@N` that are this worker's: its own number and every `workers`-th after it. No others need be there.
+    """Returns this worker's shards of `FILE@N`: that of its number and every `workers`-th after it. The others need not exist.
 
     Raises `InputError`.
     """
@@ -104,7 +103,7 @@ def share(data: str, worker: int = 0, workers: int = 1) -> list[str]:
 
 
 def _check_complete(pattern: str, files: list[str]) -> None:
-    """Raises `InputError` if some shards of a data set are not among the files, or some pictures would be read from two divisions of it."""
+    """Raises `InputError` if shards of a data set are missing among the files, or it is there in two numbers of shards."""
     counts: dict[str, int] = {}
     there = set(files)
     for file in files:
@@ -121,22 +120,21 @@ def _check_complete(pattern: str, files: list[str]) -> None:
             raise InputError(f"{pattern}: finds {found}, not {missing[0]}; bring it back, or give a pattern that finds all")
 
 
-def joined(parts: list[dict]) -> dict:
-    """The fingerprints of a data set's files → its own. It keeps them: they tell how many records one had that is cut off later on."""
-    headers = hashlib.sha256("".join(part["headers"] for part in parts).encode()).hexdigest()[:16]
-    whole = {key: sum(part[key] for part in parts) for key in ("records", "bytes")} | {"headers": headers}
-    return whole | ({"shards": parts} if len(parts) > 1 else {})
-
-
 def describe(data: Files) -> str:
-    """What messages call the data: as typed."""
+    """The data's name in messages: as typed."""
     if isinstance(data, str | AnyPath):
         return str(data)
     return f"{data[0]} and {len(data) - 1} more" if len(data) > 1 else "".join(map(str, data))
 
 
 def domain(data: str) -> str:
-    """What the pictures are called, going by their files: "apple" for data/apple.tfrecords, data/apple-*.tfrecords and the like."""
+    """The name of a domain by its files: "apple" for data/apple.tfrecords, data/apple-*.tfrecords and the like."""
     spec = _SPEC.fullmatch(data)
     name = Path(spec[1] if spec else data).stem
     return re.split(r"-[0-9?*]+-of-|-?[*?[]", name)[0] or name
+
+
+def domains(name: str) -> tuple[str, str] | None:
+    """The two domains of a data set or model of that name, horse2zebra → horse, zebra; None if it does not say."""
+    found = re.fullmatch("(.+?)2(.+)", name, re.DOTALL)
+    return (found[1], found[2]) if found else None

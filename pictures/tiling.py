@@ -1,4 +1,7 @@
-"""Pictures that are too large for a network at once: overlapping tiles, blended so that no seam shows."""
+"""Pictures that are too large for a network at once: overlapping tiles, blended so that no seam shows.
+
+A model here is a `formats.translator.Translator`: a function of pictures with the attributes that are named below.
+"""
 
 import contextlib
 from collections.abc import Callable
@@ -6,26 +9,26 @@ from pathlib import Path
 
 import numpy as np
 
-STEP = 4  # tiles begin at multiples of it, as the networks halve pictures twice
 LEAST, MOST = 512, 2048  # sides of tiles that are chosen here
 BYTES_PER_PIXEL_AND_FILTER = 40  # of working memory in a pass, for each filter of a generator's first layer
 
 
-def spans(length: int, tile: int, overlap: int, step: int = STEP) -> list[tuple[int, int]]:
-    """Divides 0 … `length` into spans of `tile`, evenly, neighbours sharing at least `overlap`.
+def spans(length: int, tile: int, overlap: int, multiple: int) -> list[tuple[int, int]]:
+    """Divides 0 … `length` into spans of `tile`, evenly, neighbours sharing about `overlap` or more.
 
-    They begin at multiples of `step`, so the last one may be longer by less than that.
+    They begin at multiples of `multiple`, as a network that halves pictures would else see other pixels together than in the whole
+    picture. So the last span may be longer, and an overlap shorter, by less than that.
     """
-    if length < tile + step:
+    if length < tile + multiple:
         return [(0, length)]
     count = -(-(length - overlap) // (tile - overlap))
-    last = (length - tile) // step * step
-    begins = [round(i * last / (count - 1) / step) * step for i in range(count)]
+    last = (length - tile) // multiple * multiple
+    begins = [round(i * last / (count - 1) / multiple) * multiple for i in range(count)]
     return [(begin, begin + tile) for begin in begins[:-1]] + [(last, length)]
 
 
 def weights(spans: list[tuple[int, int]], overlap: int) -> list[np.ndarray]:
-    """How much each span counts at each of its pixels, float32: least at its ends, of which it knows least; all add up to 1 everywhere."""
+    """How much each span counts at each of its pixels, float32: least at its ends, where it lacks context; all add up to 1."""
     rise = np.sin((np.arange(overlap, dtype=np.float32) + 0.5) / overlap * np.pi / 2) ** 2
     shares, total = [], np.zeros(spans[-1][1], np.float32)
     for begin, end in spans:
@@ -33,58 +36,52 @@ def weights(spans: list[tuple[int, int]], overlap: int) -> list[np.ndarray]:
         if begin > 0:
             share[:overlap] = rise
         if end < len(total):
-            share[-overlap:] *= rise[::-1]
+            share[-overlap:] = rise[::-1]
         total[begin:end] += share
         shares.append(share)
     return [share / total[begin:end] for share, (begin, end) in zip(shares, spans, strict=True)]
 
 
-def needs_tiles(translate, height: int, width: int, tile: int) -> bool:
-    """Tells whether a picture is too large for a `translator.Translator` to take it at once."""
-    return max(height, width) > translate.fixed_size if translate.fixed_size else height * width > tile**2
+def translate_in_tiles(
+    model, picture: np.ndarray, tile: int, after_tile: Callable[[int, int], None] = lambda done, count: None
+) -> np.ndarray:
+    """Translates uint8 (H, W, 3), at once if it has at most `tile`² pixels, or else in tiles.
 
-
-def translate_in_tiles(translate, picture: np.ndarray, tile: int, tell: Callable[[int, int], None] = lambda done, of: None) -> np.ndarray:
-    """Translates uint8 (H, W, 3) with a `translator.Translator`, at once if it fits in `tile`² pixels, or else part by part.
-
-    Every tile is normalised with statistics of the whole picture, if the model can do that. `tell`: called with the tiles done, and all.
+    A model of one size gets no side longer than `model.fixed_size`, whatever `tile` is. All tiles are normalised with statistics of the
+    whole picture if the model can give these. `after_tile` is called with the number of tiles done, and of all.
     """
     height, width = picture.shape[:2]
-    fixed = translate.fixed_size
-    if fixed and min(height, width) < fixed:
-        below, right = (max(0, fixed - side) for side in (height, width))
-        mirrored = np.pad(picture, [(0, below), (0, right), (0, 0)], "symmetric")
-        return translate_in_tiles(translate, mirrored, tile, tell)[:height, :width]
-    if not needs_tiles(translate, height, width, tile):
-        return translate(picture[np.newaxis])[0]
-    tile, step = (fixed, 1) if fixed else (tile, STEP)
+    fixed, multiple = model.fixed_size, model.multiple
+    tile = fixed or max(tile // multiple, 4) * multiple  # of which a quarter overlaps
+    if max(height, width) <= fixed if fixed else height * width <= tile**2:
+        return model(picture[np.newaxis])[0]
     overlap = tile // 4
-    rows, columns = spans(height, tile, overlap, step), spans(width, tile, overlap, step)
+    rows, columns = spans(height, tile, overlap, multiple), spans(width, tile, overlap, multiple)
     row_weights, column_weights = weights(rows, overlap), weights(columns, overlap)
-    statistics = translate.statistics(sample(picture, tile))
+    statistics = model.statistics(sample(picture, tile, multiple))
     output = np.empty_like(picture)
-    above = np.zeros((0, width, 3), np.float32)  # what the tiles above have added to the rows that they share with the next
+    above = np.zeros((0, width, 3), np.float32)  # what the rows of tiles above contribute to the pixels that they share with the next
     for i, (top, bottom) in enumerate(rows):
         band = np.zeros((bottom - top, width, 3), np.float32)
         for j, (left, right) in enumerate(columns):
-            part = translate(picture[np.newaxis, top:bottom, left:right], statistics)[0]
-            band[:, left:right] += part * column_weights[j][:, np.newaxis]
-            tell(i * len(columns) + j + 1, len(rows) * len(columns))
+            translated = model(picture[np.newaxis, top:bottom, left:right], statistics)[0]
+            band[:, left:right] += translated * column_weights[j][:, np.newaxis]
+            after_tile(i * len(columns) + j + 1, len(rows) * len(columns))
         band *= row_weights[i][:, np.newaxis, np.newaxis]
         band[: len(above)] += above
-        done = rows[i + 1][0] if i + 1 < len(rows) else height
-        output[top:done] = np.rint(band[: done - top])
-        above = band[done - top :].copy()
+        end = rows[i + 1][0] if i + 1 < len(rows) else height  # the rows of pixels down to here are complete
+        output[top:end] = np.rint(band[: end - top])
+        above = band[end - top :].copy()
     return output
 
 
-def sample(picture: np.ndarray, tile: int) -> np.ndarray:
-    """Squares from all over a picture, uint8 (B, side, side, 3), together no more than a tile, or the least of those."""
+def sample(picture: np.ndarray, tile: int, multiple: int) -> np.ndarray:
+    """Squares from all over a picture, uint8 (B, side, side, 3), that together have no more pixels than a tile of `tile` or `LEAST`."""
     height, width = picture.shape[:2]
     tile = max(tile, LEAST)
     side = min(tile // 4, 256, height, width)
-    side = side // STEP * STEP or side
-    count = tile**2 // max(side, 8) ** 2  # networks have 8 pixels at least
+    side = side // multiple * multiple or side
+    count = tile**2 // max(side, 8) ** 2  # a model pads smaller ones
     across = max(1, min(round((count * width / height) ** 0.5), count, -(-width // side)))
     down = max(1, min(count // across, -(-height // side)))
     corners = [(y, x) for y in _spread(down, height, side) for x in _spread(across, width, side)]
@@ -92,19 +89,18 @@ def sample(picture: np.ndarray, tile: int) -> np.ndarray:
 
 
 def _spread(n: int, length: int, side: int) -> list[int]:
-    """Where n parts of 0 … `length` begin, each in the middle of an n-th of it, as far as there is room."""
+    """Where n squares begin in 0 … `length`, each in the middle of an n-th of it if there is room."""
     return [min(max(0, round((i + 0.5) * length / n - side / 2)), length - side) for i in range(n)]
 
 
-def fitting(translate) -> int:
-    """The side of the largest tile for which there is memory: half of what is free."""
-    per_pixel = BYTES_PER_PIXEL_AND_FILTER * translate.metadata.get("ngf", 64)
-    side = int((free_memory() / 2 / per_pixel) ** 0.5) // STEP * STEP
-    return max(LEAST, min(side, MOST))
+def largest_tile(model) -> int:
+    """The side of the largest tile, from `LEAST` to `MOST`, that half of the free memory is enough for."""
+    per_pixel = BYTES_PER_PIXEL_AND_FILTER * model.metadata.get("ngf", 64)
+    return max(LEAST, min(int((free_memory() / 2 / per_pixel) ** 0.5), MOST))
 
 
 def free_memory() -> int:
-    """Bytes that the system, or the container, could give now; 4 GiB where neither says."""
+    """Bytes that the system, or the container, could give now; 4 GiB where neither tells."""
     found = []
     with contextlib.suppress(OSError, StopIteration):
         lines = Path("/proc/meminfo").read_text().splitlines()

@@ -1,4 +1,4 @@
-"""Pictures → vectors that say what is on them, by a network that has learned to tell things apart: what FID and KID compare."""
+"""Pictures → vectors that describe their content, by a network trained to recognise things: what FID and KID compare."""
 
 import contextlib
 import itertools
@@ -21,8 +21,8 @@ BATCH = 32
 class Features:
     """A network that is called with uint8 pictures (H, W, 3), of any sizes, and returns float32 (N, D).
 
-    Each is resized to `side` × `side`, bicubic and antialiased, whatever its aspect; if `first_side` is given, to that many pixels before,
-    so that no picture is judged by what cannot be in that few.
+    Each is resized to `side` × `side`, bicubic and antialiased, whatever its aspect; if `first_side` is given, to that size before: so real
+    pictures have no more detail than those of a model of that size.
     """
 
     name: str
@@ -47,7 +47,7 @@ def inception() -> Features:
     import keras
 
     try:
-        with contextlib.redirect_stdout(sys.stderr):  # where it says that it downloads
+        with contextlib.redirect_stdout(sys.stderr):  # for its messages about the download
             network = keras.applications.InceptionV3(include_top=False, pooling="avg")
     except Exception as e:  # whatever a download, or a damaged file, can raise
         raise InputError(
@@ -60,8 +60,8 @@ def inception() -> Features:
 def load(file: AnyPath) -> Features:
     """A SavedModel whose signature serving_default takes pictures (B, H, W, 3) and returns vectors (B, D).
 
-    Pictures are given as its input's type wants them: uint8 as they are, floats as TensorFlow Hub's models of pictures take them, in
-    [0, 1]; at the size that it names, else at InceptionV3's. Raises `InputError`.
+    The type of its input decides the range of values: uint8 0 … 255, or floats in [0, 1] as for TensorFlow Hub's models of pictures. Its
+    shape decides the size; if that is open, it is InceptionV3's. Raises `InputError`.
     """
     import tensorflow as tf
 

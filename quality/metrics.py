@@ -2,7 +2,7 @@
 
 import numpy as np
 
-BLOCK = 4096  # rows of a kernel matrix that are in memory at once
+BLOCK = 4096  # rows of a kernel matrix that are computed at once, to save memory
 
 
 def l1(a: np.ndarray, b: np.ndarray) -> float:
@@ -30,10 +30,10 @@ def ssim(a: np.ndarray, b: np.ndarray) -> float:
 def fid(real: np.ndarray, fake: np.ndarray) -> float:
     """Fréchet distance of Gaussians fitted to features, (N, D) and (M, D) with N, M ≥ 2 (Heusel et al. 2017).
 
-    It is biased: the fewer the pictures, the larger, for features of good pictures too.
+    It is biased: the fewer pictures, the larger it is, also for perfect ones.
     """
     (mean_a, a), (mean_b, b) = _gaussian(real), _gaussian(fake)
-    # With Σ = AᵀA, the trace of (Σ₁Σ₂)^½ is the sum of the singular values of A₁A₂ᵀ: exact, also where a covariance has no full rank.
+    # With Σ = AᵀA, the trace of (Σ₁Σ₂)^½ is the sum of the singular values of A₁A₂ᵀ, exactly, also if a covariance has not full rank.
     together = np.linalg.svd(a @ b.T, compute_uv=False).sum()
     return float(max(0, ((mean_a - mean_b) ** 2).sum() + (a**2).sum() + (b**2).sum() - 2 * together))
 
@@ -49,9 +49,9 @@ def _gaussian(features: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 def kid(real: np.ndarray, fake: np.ndarray) -> tuple[float, float]:
     """Kernel inception distance of features, (N, D) and (M, D) with N, M ≥ 3, and its standard error (Bińkowski et al. 2018).
 
-    The squared maximum mean discrepancy under the kernel (x·y / D + 1)³, estimated without bias from all pairs: near 0, and negative as
-    often as not, for pictures of one kind. The standard error is that of other pictures drawn from the same two kinds, by the
-    jackknife: on the safe side, by up to 1.4 times, where the kinds are alike.
+    The squared maximum mean discrepancy under the kernel (x·y / D + 1)³, estimated without bias from all pairs: about 0, and half of the
+    time negative, if both sets are of one distribution. The standard error, over samples from the same distributions, is the jackknife's:
+    up to 1.4 times too large if these are alike.
     """
     n, m = len(real), len(fake)
     of_real, of_fake, across, across_back = (_row_sums(a, b) for a, b in ((real, real), (fake, fake), (real, fake), (fake, real)))
@@ -85,9 +85,9 @@ def _diagonal(a: np.ndarray) -> np.ndarray:
 def fit_colour_change(inputs: list[np.ndarray], targets: list[np.ndarray]) -> np.ndarray:
     """Returns the affine map of RGB, float (4, 3), that brings pixels of `inputs` nearest to `targets` in least squares.
 
-    It is what a translation must beat to have done more than tint the picture. Pictures are uint8 (H, W, 3), equal in shape pair by pair.
+    A translation has to be nearer to `targets` to be more than a tint. Pictures are uint8 (H, W, 3), equal in shape pair by pair.
     """
-    gram, moment = np.zeros((4, 4)), np.zeros((4, 3))  # the normal equations, so that memory does not grow with the pictures
+    gram, moment = np.zeros((4, 4)), np.zeros((4, 3))  # of the normal equations: memory does not grow with the number of pictures
     for picture, target in zip(inputs, targets, strict=True):
         pixels = np.c_[picture.reshape(-1, 3).astype(np.float64), np.ones(picture.size // 3)]
         gram += pixels.T @ pixels
@@ -96,5 +96,5 @@ def fit_colour_change(inputs: list[np.ndarray], targets: list[np.ndarray]) -> np
 
 
 def change_colour(picture: np.ndarray, change: np.ndarray) -> np.ndarray:
-    """Applies what `fit_colour_change` found to uint8 (H, W, 3); clipped."""
+    """Applies the result of `fit_colour_change` to uint8 (H, W, 3), rounded and clipped."""
     return np.clip(np.rint(picture @ change[:3] + change[3]), 0, 255).astype(np.uint8)

@@ -1,4 +1,4 @@
-"""What all commands share: one-line errors and exit statuses, a quiet TensorFlow, progress."""
+"""What all commands share: flags, one-line errors and exit statuses."""
 
 import argparse
 import contextlib
@@ -7,12 +7,11 @@ import os
 import signal
 import sys
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
-
-Item, Result = TypeVar("Item"), TypeVar("Result")
 
 DONE, PARTIAL, WRONG_INPUT, INTERRUPTED, TERMINATED = 0, 1, 2, 130, 143  # exit statuses
+MAX_INT = 2**31 - 1  # more overflows here and there in TensorFlow, Pillow and NumPy
 _STORAGE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS)  # errors that are not the user's
 
 
@@ -44,6 +43,11 @@ class Parser(argparse.ArgumentParser):
     def __init__(self, description: str):
         super().__init__(description=description, allow_abbrev=False, formatter_class=_HelpFormatter)
 
+    def add_argument(self, *names, **options):
+        if isinstance(options.get("type"), Number):
+            options.setdefault("metavar", "N" if options["type"].kind is int else "VALUE")
+        return super().add_argument(*names, **options)
+
     def _get_values(self, action, arg_strings):
         for text in arg_strings:
             problem = _unusable(text)
@@ -70,25 +74,47 @@ def _unusable(text: str) -> str | None:
     return None
 
 
-def number(kind: type, low: float, high: float = float("inf"), multiple: int = 1) -> Callable[[str], float]:
-    """Returns an argparse type: an `int` or `float` from `low` to `high`, both included, that `multiple` divides."""
-    if kind is int:
-        high = min(high, 2**31 - 1)  # more overflows here and there in TensorFlow, Pillow and NumPy
+@dataclass(frozen=True)  # argparse needs a hashable type
+class Number:
+    """An argparse type: an `int` or `float` from `low` to `high`, both included, that `multiple` divides."""
 
-    def parse(text: str):
-        value = kind(text)  # a ValueError here becomes argparse's "invalid int value"
-        if not low <= value <= high:  # catches NaN as well
-            limit = f"at least {low}" if value < low or high == float("inf") else f"from {low} to {high}"
-            raise argparse.ArgumentTypeError(f"{text} is out of range: use {limit}")
-        if value == float("inf"):
-            raise argparse.ArgumentTypeError(f"{text} is not a finite number")
-        if multiple > 1 and value % multiple:
-            below = value // multiple * multiple
-            raise argparse.ArgumentTypeError(f"{text} is not a multiple of {multiple}: use {max(below, multiple)} or {below + multiple}")
+    kind: type
+    low: float
+    high: float = float("inf")
+    multiple: int = 1
+
+    def __call__(self, text: str) -> float:
+        """Parses what was typed. Raises `argparse.ArgumentTypeError`."""
+        try:
+            value = self.kind(text)
+        except ValueError:
+            raise argparse.ArgumentTypeError(f"invalid {self.kind.__name__} value: {text!r}") from None
+        if problem := self.problem(value):
+            raise argparse.ArgumentTypeError(f"{text} {problem}")
         return value
 
-    parse.__name__ = kind.__name__
-    return parse
+    def problem(self, value: float) -> str | None:
+        """Says what is wrong with a value; None if nothing is."""
+        high = min(self.high, MAX_INT) if self.kind is int else self.high
+        if not self.low <= value <= high:  # catches NaN as well
+            limit = f"at least {self.low}" if value < self.low or high == float("inf") else f"from {self.low} to {high}"
+            return f"is out of range: use {limit}"
+        if value > sys.float_info.max:  # infinity, or an integer that no float can be
+            return "is not a finite number"
+        if self.multiple > 1 and value % self.multiple:
+            below = value // self.multiple * self.multiple
+            return f"is not a multiple of {self.multiple}: use {below} or {below + self.multiple}"
+        return None
+
+
+class BooleanFlag(argparse.Action):
+    """`--name` and, as in the chapter, `--noname`."""
+
+    def __init__(self, option_strings, dest, **kwargs):
+        super().__init__([*option_strings, *(f"--no{o.removeprefix('--')}" for o in option_strings)], dest, nargs=0, **kwargs)
+
+    def __call__(self, parser, namespace, values, option_string=None):
+        setattr(namespace, self.dest, not option_string.startswith("--no"))
 
 
 def run(main: Callable[[list[str] | None], int | None], argv: list[str] | None = None) -> int:
@@ -99,8 +125,8 @@ def run(main: Callable[[list[str] | None], int | None], argv: list[str] | None =
         raise Terminated
 
     for stream in (sys.stdout, sys.stderr):
-        with contextlib.suppress(AttributeError):  # it need not be a file
-            stream.reconfigure(errors="backslashreplace")  # a name that cannot be printed is no reason to fail
+        with contextlib.suppress(AttributeError):  # the stream may not be a file
+            stream.reconfigure(errors="backslashreplace")  # for file names that cannot be printed
     with contextlib.suppress(ValueError):  # signals can be set in the main thread only
         signal.signal(signal.SIGTERM, terminate)
     try:
@@ -122,7 +148,7 @@ def run(main: Callable[[list[str] | None], int | None], argv: list[str] | None =
             status, message = PARTIAL, "out of memory: make the pictures, the batch or the networks smaller"
         else:
             raise
-    clear = "\r\033[K" if sys.stderr.isatty() else ""  # a bar may stand there
+    clear = "\r\033[K" if sys.stderr.isatty() else ""  # there may be a progress bar
     print(f"{clear}{prog}: {' '.join(message.split())}", file=sys.stderr)
     return status
 

@@ -1,4 +1,4 @@
-"""The device that computes: TensorFlow's start without its noise, threads, and number types."""
+"""The device that computes: a quiet start of TensorFlow, threads, and number types."""
 
 import contextlib
 import os
@@ -10,18 +10,20 @@ from typing import TypeVar
 
 Result = TypeVar("Result")
 
+STRATEGIES = ("auto", "one", "mirrored", "multiworker")  # of training on one device or several; `system.workers` has them
+
 
 def share_threads() -> None:
-    """Gives each of the two translations, whose operations run side by side all through a step, half of the processors.
+    """Limits an operation to half of the processors: the operations of the two translations run side by side all through a step.
 
-    Both would otherwise split every operation over all of them, and wait for each other. To be called before TensorFlow is loaded.
+    Otherwise both would split every operation over all processors, and wait for each other. Call this before TensorFlow is loaded.
     """
     os.environ.setdefault("TF_NUM_INTRAOP_THREADS", str(max(1, (os.cpu_count() or 1) // 2)))
 
 
 @contextlib.contextmanager
 def silent_stderr() -> Iterator[None]:
-    """Holds back what C++ code writes to stderr; gives it out after all when the block fails."""
+    """Withholds what C++ code writes to stderr, and writes it out only if the block fails."""
     sys.stderr.flush()
     saved = os.dup(2)
     with tempfile.TemporaryFile() as held:
@@ -49,7 +51,7 @@ def quiet_tensorflow(open_devices: Callable[[], Result] | None = None) -> Result
     with silent_stderr():
         import tensorflow as tf
 
-        tf.get_logger().setLevel("ERROR")  # else a checkpoint that does not fit ends in a warning for each of its values
+        tf.get_logger().setLevel("ERROR")  # else there is a warning for each value of a checkpoint that does not fit
         if open_devices:
             return open_devices()
         tf.config.list_logical_devices()
@@ -65,7 +67,7 @@ def device_name() -> str:
 
 
 def native_precision() -> str:
-    """What `--precision auto` means: "bfloat16" where the device computes in it by itself, else "float32"."""
+    """What `--precision auto` means: "bfloat16" if the device has such arithmetic, else "float32"."""
     import tensorflow as tf
 
     gpus = tf.config.list_physical_devices("GPU")
@@ -79,7 +81,7 @@ def native_precision() -> str:
 
 @contextlib.contextmanager
 def number_type(precision: str) -> Iterator[None]:
-    """In this block layers are made that compute in "float32", "bfloat16" or "float16"; their weights are float32 all the same."""
+    """Layers made in this block compute in "float32", "bfloat16" or "float16"; their weights are float32 in any case."""
     import keras
 
     before = keras.config.dtype_policy()

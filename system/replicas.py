@@ -4,7 +4,7 @@ Keras' optimizers sum the gradients, and whatever else a step keeps is made of t
 not depend on how many replicas there are, beyond rounding. On one device all of this does nothing.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import tensorflow as tf
 
@@ -12,6 +12,14 @@ import tensorflow as tf
 def replicas() -> int:
     """How many replicas make a step together, on all workers."""
     return tf.distribute.get_strategy().num_replicas_in_sync
+
+
+def on_replicas(step: Callable[..., dict[str, tf.Tensor]], *batches) -> dict[str, tf.Tensor]:
+    """Calls `step` on each replica with its rows of the batches. Returns its scalars, which are the same on all."""
+    if replicas() == 1:
+        return step(*batches)
+    strategy = tf.distribute.get_strategy()
+    return {name: strategy.experimental_local_results(values)[0] for name, values in strategy.run(step, batches).items()}
 
 
 def mean(values):
@@ -36,6 +44,13 @@ def own_rows(batch: tf.Tensor) -> tf.Tensor:
     count = batch.shape[0] // replicas()
     first = tf.distribute.get_replica_context().replica_id_in_sync_group * count
     return tf.ensure_shape(batch[first : first + count], (count, *batch.shape[1:]))
+
+
+def average_statistics(networks: Iterable[tf.Module]) -> None:
+    """Batch norm normalises each replica's pictures among themselves; the averages that it keeps become those of all replicas."""
+    if replicas() > 1:
+        for average in (weight for network in networks for weight in network.non_trainable_weights):
+            average.assign(mean(tf.convert_to_tensor(average.value)))
 
 
 def state(value: tf.Tensor, name: str) -> tf.Variable:

@@ -31,7 +31,7 @@ class StopSignals:
 
     @contextlib.contextmanager
     def held_back(self) -> Iterator[None]:
-        """In this block no signal stops anything: it is noted."""
+        """In this block even a second Ctrl-C is only noted."""
         self.held = True
         try:
             yield

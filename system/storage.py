@@ -1,7 +1,7 @@
-"""Files and folders, on this machine or on any storage that TensorFlow knows (gs://bucket/…); output that appears whole or not at all.
+"""Files and folders, on this machine or on any storage that TensorFlow knows (gs://bucket/…), and atomic writes.
 
-A path of this machine is a `pathlib.Path`, with all that its file system can do: renames that nothing can come between, locks, links.
-Remote storage is asked through `tf.io.gfile`. A file appears there whole, too, but a folder file by file.
+A path of this machine is a `pathlib.Path`, with all that its file system can do: atomic renames, locks, links.
+Remote storage is reached through `tf.io.gfile`. There a file is renamed at once, too, but a folder file by file.
 """
 
 import contextlib
@@ -22,19 +22,19 @@ from system.devices import quiet_tensorflow
 
 
 class RemotePath(PurePosixPath):
-    """The part of `pathlib.Path` that the project needs, for scheme://bucket/name. Errors are `OSError`s, as `Path`'s are."""
+    """The part of `pathlib.Path` that the project needs, for scheme://bucket/name. Errors are `OSError`s, as with `Path`."""
 
     __slots__ = ()
 
     def __str__(self) -> str:
-        return super().__str__().replace(":/", "://", 1)  # pathlib takes the second slash for one too many
+        return super().__str__().replace(":/", "://", 1)  # pathlib drops the second slash
 
     @property
     def parents(self) -> tuple["RemotePath", ...]:
         return tuple(super().parents)[:-2]  # without scheme: and the current folder
 
     def _is_folder(self) -> bool | None:
-        """None if there is nothing. One question to the storage; `gfile.isdir` would take an error for a no."""
+        """None if there is nothing. One request; `gfile.isdir` would return False on an error."""
         try:
             with _os_errors(self) as gfile:
                 return gfile.stat(str(self)).is_directory
@@ -63,7 +63,7 @@ class RemotePath(PurePosixPath):
         return (path for path in self.iterdir() if fnmatchcase(path.name, pattern))
 
     def mkdir(self, parents: bool = False, exist_ok: bool = False) -> None:
-        """Makes the folder, and those above it in any case: storage that has no folders misses none."""
+        """Makes the folder, and always those above it."""
         if not exist_ok and self.exists():
             raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(self))
         with _os_errors(self) as gfile:
@@ -88,21 +88,21 @@ class RemotePath(PurePosixPath):
             gfile.remove(str(self))
 
     def rmdir(self) -> None:
-        """Leaves the folder where it is: somebody may be writing into it, and most storage has no folders but those with files in them."""
+        """Does nothing: another process may be writing into the folder, and most storage knows no empty ones."""
 
 
 AnyPath = Path | RemotePath
 
 
 def path(text: str | os.PathLike) -> AnyPath:
-    """What was typed → a path: a `RemotePath` for scheme://…"""
+    """A typed path → a `RemotePath` if it is scheme://…, else a `Path`."""
     text = os.fspath(text)
     return RemotePath(text) if "://" in text else Path(text)
 
 
 @functools.cache
 def _gfile() -> ModuleType:
-    quiet_tensorflow(lambda: None)  # whose devices are left to those who need them
+    quiet_tensorflow(lambda: None)  # does not open the devices
     import tensorflow as tf
 
     return tf.io.gfile
@@ -110,7 +110,7 @@ def _gfile() -> ModuleType:
 
 @contextlib.contextmanager
 def _os_errors(place: RemotePath) -> Iterator[ModuleType]:
-    """Yields `tf.io.gfile`, and turns TensorFlow's errors into the system's. Raises `InputError` if there is no such storage."""
+    """Yields `tf.io.gfile`; turns TensorFlow's errors into `OSError`s. Raises `InputError` if there is no such storage."""
     gfile = _gfile()
     if str(place).partition("://")[0] not in gfile.get_registered_schemes():
         try:
@@ -164,18 +164,18 @@ def size(file: AnyPath) -> int:
         return gfile.stat(str(file)).length
 
 
-def stands(path: AnyPath) -> bool:
-    """Tells whether something has this name, be it a link that leads nowhere."""
+def lexists(path: AnyPath) -> bool:
+    """Tells whether there is a file, a folder or a link of this name, even a broken link."""
     return os.path.lexists(path) if isinstance(path, Path) else path.exists()
 
 
-def real(path: AnyPath) -> AnyPath:
-    """The path from the root on, links followed."""
+def resolve(path: AnyPath) -> AnyPath:
+    """The absolute path, links followed."""
     return Path(os.path.realpath(path)) if isinstance(path, Path) else path
 
 
 def replace(source: AnyPath, target: AnyPath) -> None:
-    """Renames a file, over one that is there, or a folder. A remote folder's own files move last: by those its readers know it."""
+    """Renames a file, replacing one of that name, or a folder. Of a remote folder the top files move last: readers look for those."""
     if isinstance(source, Path):
         os.replace(source, target)
         return
@@ -205,7 +205,7 @@ def remove(path: AnyPath) -> None:
 
 
 def check_reachable(file: AnyPath) -> None:
-    """Raises `OSError` if a file cannot be read whatever is in it: it is locked away, or the connection is lost."""
+    """Raises `OSError` if a file cannot be opened: no permission, or the connection is lost."""
     if isinstance(file, Path):
         file.open("rb").close()
     else:
@@ -213,7 +213,7 @@ def check_reachable(file: AnyPath) -> None:
 
 
 def append(file: AnyPath, text: str) -> None:
-    """Adds to the end of a text file, or begins one."""
+    """Appends to a text file, which is created if it is missing."""
     if isinstance(file, Path):
         with open(file, "a") as stream:
             stream.write(text)
@@ -222,11 +222,11 @@ def append(file: AnyPath, text: str) -> None:
 
 
 def check_place(path: AnyPath) -> None:
-    """Raises `InputError` if something that is no folder stands where `path` would need one."""
+    """Raises `InputError` if one of the folders that `path` would be in is not a folder."""
     if isinstance(path, Path):
         with contextlib.suppress(FileNotFoundError, NotADirectoryError):
             path.lstat()  # raises `OSError` if a name is too long
-    above = next((folder for folder in path.parents if stands(folder)), None)
+    above = next((folder for folder in path.parents if lexists(folder)), None)
     if above and not above.is_dir():
         raise InputError(f"{path}: {above} is no folder; name another place")
 
@@ -235,38 +235,38 @@ def check_output(flag: str, file: AnyPath, overwrite: bool) -> None:
     """Raises `InputError` unless a file can be written there, or replaced if `overwrite`."""
     if file.is_dir():
         raise InputError(f"{flag} {file}: is a folder; name a file")
-    if stands(file) and not overwrite:
+    if lexists(file) and not overwrite:
         raise InputError(f"{flag} {file}: exists; --overwrite replaces it")
     check_place(file)
 
 
 def check_apart(flag: str, path: AnyPath, other_flag: str, other: AnyPath) -> None:
-    """Raises `InputError` if two outputs are one, or one lies in the other."""
-    here, there = real(path), real(other)
+    """Raises `InputError` if two outputs are the same, or one is inside the other."""
+    here, there = resolve(path), resolve(other)
     if here == there or here in there.parents or there in here.parents:
         relation = "the same file as" if here == there else "inside" if there in here.parents else "a folder above"
         raise InputError(f"{flag} {path}: {relation} {other_flag} {other}; name another")
 
 
 @contextlib.contextmanager
-def whole(path: AnyPath) -> Iterator[AnyPath]:
-    """Yields a temporary path beside `path`; what was written there, a file or a folder, takes its name when the block succeeds."""
+def atomic_write(path: AnyPath) -> Iterator[AnyPath]:
+    """Yields a temporary path beside `path`; the file or folder written there is renamed to `path` if the block succeeds, else removed."""
     check_place(path)
     new_folders = [folder for folder in path.parents if not folder.exists()]
-    # At random, as processes on several machines can have one number. 50 characters of the name can be 200 bytes of the 255.
+    # Random, as processes of several machines can have equal numbers. 50 characters of the name can be 200 bytes of at most 255.
     temporary = path.with_name(f".{path.name[:50]}.tmp-{os.getpid()}-{secrets.token_hex(4)}")
     try:
         for folder in reversed(new_folders):
             folder.mkdir(exist_ok=True)
-        check_place(temporary)  # TensorFlow's writers would say in their own way that its path is too long
+        check_place(temporary)  # before TensorFlow's writers, whose errors read differently, find its path too long
         yield temporary
         replace(temporary, path)
     except BaseException as e:
         if isinstance(e, OSError) and (e.filename is None or str(e.filename).startswith(str(temporary))):
-            e.filename = path  # the one that the user knows
-        with contextlib.suppress(OSError):  # there may be none
+            e.filename = path  # the name that the user knows
+        with contextlib.suppress(OSError):  # nothing may have been written
             remove(temporary)
         for folder in new_folders:  # innermost first
-            with contextlib.suppress(OSError):  # another output may be in there
+            with contextlib.suppress(OSError):  # it may not be empty
                 folder.rmdir()
         raise

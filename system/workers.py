@@ -1,8 +1,4 @@
-"""One device, all GPUs of a machine, or several machines: tf.distribute's strategies, and what training needs of them.
-
-Every replica holds all variables, and makes the same changes to them: Keras' optimizers sum the gradients, and whatever else a step keeps
-is made of the whole batch, by `mean` and `gather`. So the numbers do not depend on how many replicas there are, beyond rounding.
-"""
+"""One device, all GPUs of a machine, or several machines: the strategies of tf.distribute, and what workers say to one another."""
 
 import contextlib
 import functools
@@ -18,11 +14,11 @@ from system import devices
 from system.cli import InputError, Stopped
 from system.replicas import gather
 
-STRATEGIES = ("auto", "one", "mirrored", "multiworker")
-# What workers say to one another: 0, all is well; a signal's number; let us stop, I cannot go on; I stop, do not wait for me any more.
-TROUBLE, GONE = 1000, 1001
-_NUMBER = 2**32  # plus a number is what a number is said as
-LOST = (
+# A worker says 0 when all is well, the number of a signal that it has had, or one of these:
+TROUBLE = 1000  # it cannot go on, and all should stop
+GONE = 1001  # it has stopped, and nobody should wait for it
+NUMBER = 2**32  # that plus a number of its own, which is none of the above
+LOST = (  # what TensorFlow raises when another worker is gone
     tf.errors.UnavailableError,
     tf.errors.AbortedError,
     tf.errors.CancelledError,
@@ -43,6 +39,12 @@ class Workers:
     @property
     def is_chief(self) -> bool:
         return self.index == 0
+
+    def where(self) -> str:
+        """The devices that train, in words: "CPU", or "8 × NVIDIA H100, 2 workers"."""
+        count, device = self.strategy.num_replicas_in_sync, devices.device_name()
+        words = device if count == 1 else f"{count} × {device}"
+        return words if self.count == 1 else f"{words}, {self.count} workers"
 
     def rows(self, batch_size: int) -> tuple[int, int]:
         """The rows of each batch that this worker reads: the first, and how many. Raises `InputError` if replicas cannot share them."""
@@ -66,7 +68,7 @@ class Workers:
         return self.strategy.experimental_local_results(values)[0]
 
     def hear(self, word: int = 0) -> list[int]:
-        """Says `word` to all workers and returns what each of them says now, in their order. Waits for them."""
+        """Says `word` to all workers and returns what each of them says, in their order. Waits for all."""
         if self.count == 1:
             return [word]
         if self.alone:
@@ -78,7 +80,7 @@ class Workers:
 
     @contextlib.contextmanager
     def all_or_none(self) -> Iterator[None]:
-        """Where one worker fails in this block, all do: it with its own error, the others with `Stopped`, which names it."""
+        """If this block fails on one worker, it fails on all: there with its error, elsewhere with `Stopped`, which names the worker."""
         try:
             yield
         except BaseException:
@@ -90,7 +92,7 @@ class Workers:
 
     @contextlib.contextmanager
     def to_the_end(self, lost: Callable[[], str]) -> Iterator[None]:
-        """In this block workers `hear` of one that fails, and they end it together. If one is gone, it is `Stopped`, as `lost` words it."""
+        """Workers end this block together, or `hear` of one that fails in it. Raises `Stopped`, with `lost()`, if one is gone."""
         try:
             yield
             self.hear()
@@ -106,7 +108,7 @@ class Workers:
         """Gives `text` to all workers and returns what each of them gives, in their order."""
         if self.count == 1:
             return [text]
-        length = max(self.hear(_NUMBER + len(text.encode()))) - _NUMBER
+        length = max(self.hear(NUMBER + len(text.encode()))) - NUMBER
         padded = tf.constant([list(text.encode().ljust(length))], tf.int64)
         values = self.strategy.experimental_distribute_values_from_function(lambda replica: padded)
         heard = self.first(self._gather(values)).numpy()[:: self.replicas_here]
@@ -114,18 +116,18 @@ class Workers:
 
     def add_up(self, number: int) -> int:
         """The sum of the workers' numbers."""
-        return sum(word - _NUMBER for word in self.hear(_NUMBER + number))
+        return sum(word - NUMBER for word in self.hear(NUMBER + number))
 
     def check_alike(self, what: str, value: str) -> None:
         """Raises `InputError`, on all workers, unless `value` is the same on all."""
-        said = self.hear(_NUMBER + zlib.crc32(value.encode()))
+        said = self.hear(NUMBER + zlib.crc32(value.encode()))
         odd = next((index for index, word in enumerate(said) if word != said[0]), None)
         if odd is not None:
             raise InputError(f"the {what} of worker {odd} are not those of worker 0; start all workers alike, on the same files")
 
 
 def connect(strategy: str) -> Workers:
-    """Opens the devices that `strategy`, one of `STRATEGIES`, means. Several workers wait for one another here. Raises `InputError`."""
+    """Opens the devices that `strategy`, one of `devices.STRATEGIES`, means. Several workers wait for one another. Raises `InputError`."""
     index, addresses = task(os.environ.get("TF_CONFIG"))
     if strategy == "multiworker" and not addresses:
         raise InputError("--strategy multiworker: TF_CONFIG is not set, which says who the workers are; scripts/train_multi.sh sets it")

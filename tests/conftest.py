@@ -63,14 +63,13 @@ def model_file(tmp_path_factory) -> Path:
     """A tiny untrained model as export_graph.py writes it; to be read only."""
     import keras
 
-    import export_graph
+    from formats import model_files
     from generator import Generator
 
     keras.utils.set_random_seed(0)
     path = tmp_path_factory.mktemp("pretrained") / "apple2orange.pb"
-    export_graph.export(
-        Generator(ngf=4, n_res_blocks=1), {"image_size": 32, "generator": "resnet", "source": "apple", "target": "orange"}, path
-    )
+    metadata = {"image_size": 32, "generator": "resnet", "source": "apple", "target": "orange"}
+    model_files.write([(Generator(ngf=4, n_res_blocks=1), metadata, path)])
     return path
 
 

@@ -115,6 +115,8 @@ def test_equal_folders_give_equal_files(build, out, monkeypatch):
 
     order = list(records(out / "x.tfrecords"))
     assert order != sorted(order)  # a start of the file is not a start of the folder
+    assert build(pictures(9), Y, "--overwrite", "--X_input_dir", put(out.parent / "nine", pictures(9))).status == 0
+    assert [int(name[0]) for name in records(out / "x.tfrecords")] == [2, 1, 5, 0, 4, 8, 6, 7, 3]  # in every version
 
 
 @pytest.mark.parametrize(

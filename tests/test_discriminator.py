@@ -28,3 +28,21 @@ def test_the_papers_discriminator_has_its_number_of_weights_and_a_bias_where_the
     discriminator = Discriminator()
     assert discriminator.count_params() == kernels + norms + biases
     assert [x.use_bias for x in discriminator.layers if isinstance(x, keras.layers.Conv2D)] == [True, False, False, False, True]
+
+
+def test_each_layer_is_the_papers():
+    discriminator = Discriminator(ndf=2)
+    found = [
+        (type(x).__name__, x.filters, x.kernel_size, x.strides, x.pad, x.reflect, x.use_bias, x.kernel_initializer.stddev)
+        for x in discriminator.layers
+        if hasattr(x, "kernel")
+    ]
+    blocks = [(2, (2, 2), True), (4, (2, 2), False), (8, (2, 2), False), (16, (1, 1), False)]
+    expected = [("Convolution", filters, (4, 4), strides, 1, False, bias, 0.02) for filters, strides, bias in blocks]
+    assert found == [*expected, ("FewFilters", 1, (4, 4), (1, 1), 1, False, True, 0.02)]
+    leaky = [x.negative_slope for x in discriminator.layers if isinstance(x, keras.layers.LeakyReLU)]
+    assert leaky == [0.2] * 4
+    norms = [type(x).__name__ for x in discriminator.layers if hasattr(x, "gamma")]
+    assert norms == ["InstanceNormalization"] * 3
+    assert [type(x).__name__ for x in Discriminator(2, "batch").layers if hasattr(x, "gamma")] == ["BatchNormalization"] * 3
+    assert discriminator.layers[-1].activation is keras.activations.linear  # logits

@@ -5,10 +5,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import tensorflow as tf
 from conftest import draw, snapshot
 
 import evaluate
+from formats import model_files
+from formats.translator import Translator
 from pictures import images
 from quality import features, metrics
 
@@ -24,7 +25,14 @@ def brighter(pictures: list[np.ndarray], by: int) -> list[np.ndarray]:
 
 
 @pytest.fixture
-def score(call, tmp_path):
+def l1_only(monkeypatch):
+    """PSNR and SSIM take TensorFlow some time, and are not what most tests are about."""
+    for name in ("psnr", "ssim"):
+        monkeypatch.setattr(metrics, name, lambda a, b: 1.0)
+
+
+@pytest.fixture
+def score(call, tmp_path, l1_only):
     """`score(input=…, fake=…, truth=…)` writes lists of pictures into folders of these names and returns the one result."""
 
     def score(**folders: list[np.ndarray]) -> dict:
@@ -74,7 +82,7 @@ def test_pictures_belong_together_by_name_and_take_the_translations_size(score, 
     assert (result["pictures"], result["translated"]) == (3, 0)  # the fourth truth has no translation
 
 
-def test_each_direction_is_a_result_and_three_rows_of_the_sheet(call, tmp_path):
+def test_each_direction_is_a_result_and_three_rows_of_the_sheet(call, tmp_path, l1_only):
     for name, pictures in {"x": INPUTS, "y": FLIPPED}.items():
         write(tmp_path / name, pictures)
     x, y = tmp_path / "x", tmp_path / "y"
@@ -131,23 +139,16 @@ def test_enough_pictures_need_no_warning(call, tmp_path, features_file):
 # --- with models
 
 
-@pytest.fixture(scope="module")
-def models(tmp_path_factory) -> tuple[Path, Path]:
+@pytest.fixture
+def models(monkeypatch) -> list[str]:
     """Two that take 32-pixel pictures: one darkens, the other makes them brighter than they were."""
-    folder = tmp_path_factory.mktemp("models")
-
-    def save(name: str, change) -> Path:
-        module = tf.Module()
-        spec = tf.TensorSpec((None, None, None, 3), tf.uint8)
-        module.serve = tf.function(lambda input_image: {"output_image": change(input_image)}, input_signature=[spec])
-        module.describe = tf.function(lambda: {"metadata": tf.constant(json.dumps({"image_size": 32}))}, input_signature=[])
-        tf.saved_model.save(module, str(folder / name), {"serving_default": module.serve, "metadata": module.describe})
-        return folder / name
-
-    return save("darken.pb", lambda x: x // 2), save("brighten.pb", lambda x: tf.cast(tf.minimum(3 * tf.cast(x, tf.int32), 255), tf.uint8))
+    changes = {"darken.pb": lambda x: x // 2, "brighten.pb": lambda x: np.uint8(np.minimum(x * 3.0, 255))}
+    metadata = {"image_size": 32, "multiple": 4, "smallest": 8}
+    monkeypatch.setattr(model_files, "load", lambda file: Translator(file, metadata, "CPU", changes[str(file)]))
+    return list(changes)
 
 
-def test_models_are_measured_on_the_way_there_and_back(call, tmp_path, models, features_file):
+def test_models_are_measured_on_the_way_there_and_back(call, tmp_path, models, features_file, l1_only):
     write(tmp_path / "input", INPUTS)
     write(tmp_path / "dark", [images.resize_short_side(picture, 32) // 2 for picture in INPUTS])
     output, sheet, dark = tmp_path / "out.json", tmp_path / "sheet.png", tmp_path / "dark"
@@ -169,6 +170,19 @@ def test_models_are_measured_on_the_way_there_and_back(call, tmp_path, models, f
     seen = [images.resize_short_side(picture, 48) for picture in INPUTS]
     identity = np.mean([np.abs(np.minimum(picture * 3.0, 255) - picture).mean() for picture in seen]) / 255
     assert json.loads((tmp_path / "larger.json").read_text())[0]["round_trip"]["identity_error"] == pytest.approx(identity, abs=1e-6)
+
+
+def test_a_model_of_one_size_translates_pictures_of_every_shape(call, tmp_path, monkeypatch, l1_only):
+    """In parts, of which none is longer than it takes."""
+    shapes = []
+    model = Translator("m.pb", {"image_size": 32, "multiple": 1}, "CPU", lambda x: shapes.append(x.shape[1:3]) or x // 2, fixed_size=32)
+    monkeypatch.setattr(model_files, "load", lambda file: model)
+    write(tmp_path / "input", INPUTS)
+    write(tmp_path / "dark", [images.resize_short_side(picture, 32) // 2 for picture in INPUTS])
+    argv = ["--model", "m.pb", "--input", tmp_path / "input", "--truth", tmp_path / "dark", "--json", tmp_path / "out.json"]
+    assert call(evaluate.main, *argv).status == 0
+    assert json.loads((tmp_path / "out.json").read_text())[0]["to_truth"]["translated"]["l1"] == 0
+    assert set(shapes) == {(32, 32)}
 
 
 @pytest.fixture
@@ -209,7 +223,7 @@ def folders(tmp_path) -> Path:
         (["--json"], ["--json: expected one argument"]),
     ],
 )
-def test_wrong_input_is_refused_and_leaves_nothing(call, folders, monkeypatch, wrong, words):
+def test_wrong_input_is_refused_and_leaves_nothing(call, folders, l1_only, monkeypatch, wrong, words):
     monkeypatch.chdir(folders)
     before, entries = snapshot(folders), set(folders.rglob("*"))
     outputs = [] if wrong[0] in ("--json", "--sheet") else ["--json", "new/result.json", "--sheet", "new/sheet.png"]
@@ -231,7 +245,7 @@ def test_what_is_needed_is_asked_for(call, given, words):
     call(evaluate.main, *given.split()).assert_refused(words)
 
 
-def test_overwrite_replaces_outputs(call, folders):
+def test_overwrite_replaces_outputs(call, folders, l1_only):
     call(evaluate.main, *flags(folders), "--json", folders / "old.json", "--sheet", folders / "old.png", "--overwrite")
     assert json.loads((folders / "old.json").read_text())[0]["to_truth"]["translated"]["l1"] == 0
     assert images.read(folders / "old.png").shape != INPUTS[0].shape

@@ -1,36 +1,51 @@
+"""The command: which weights of a run become which models, under which names, and what is refused."""
+
 import json
 import shutil
-import subprocess
-import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import tensorflow as tf
 from conftest import draw, snapshot
+from untrained import write_run
 
 import export_graph
-from formats import translator
+from formats import model_files, saved_model
 from generator import Generator
 from pictures import images
-from system import cli
-from system.devices import native_precision
+from system import cli, devices
+from training import run_folder
 from training.config import Config
 from utils import convert2float, convert2int
 
-METADATA = {"image_size": 32, "generator": "resnet", "source": "red", "target": "blue"}
+BEGINNINGS = {"onnx": b"\x08\x08\x12", "tflite": b"    TFL3"}
+SETTINGS = {"generator": "resnet", "norm": "instance", "ngf": 2, "precision": "float32"}
+SIZES = {"format_version": 1, "multiple": 4, "smallest": 8}
 
 
 @pytest.fixture(scope="module")
-def generator() -> Generator:
-    return Generator(ngf=4, n_res_blocks=1)
+def run(tmp_path_factory, records) -> SimpleNamespace:
+    """A run's folder, and the generators of its checkpoints by step and name."""
+    folder = tmp_path_factory.mktemp("checkpoints") / "run"
+    return SimpleNamespace(networks=write_run(folder, records), folder=folder)
 
 
-@pytest.fixture(scope="module")
-def model(generator, tmp_path_factory) -> Path:
-    file = tmp_path_factory.mktemp("pretrained") / "red2blue.pb"
-    assert export_graph.export(generator, METADATA, file) is None
-    return file
+@pytest.fixture
+def written(monkeypatch) -> list[SimpleNamespace]:
+    """Models are only their first bytes; what they would be made of is collected here."""
+    found = []
+
+    def write_one(generator, metadata, file, format, pictures, xla):
+        if format == "saved_model":
+            file.mkdir()
+        (file / "saved_model.pb" if format == "saved_model" else file).write_bytes(BEGINNINGS.get(format, b"new"))
+        found.append(SimpleNamespace(generator=generator, metadata=metadata, format=format, pictures=pictures, xla=xla))
+        return "" if format == "saved_model" else f"checked with {len(pictures)} pictures"
+
+    monkeypatch.setattr(model_files, "write_one", write_one)
+    return found
 
 
 def flags(run: Path, folder: Path) -> list:
@@ -42,168 +57,129 @@ def plainly(generator: Generator, picture: np.ndarray) -> np.ndarray:
     return convert2int(generator(convert2float(picture[None]), training=False))[0].numpy()
 
 
-def assert_same(a: np.ndarray, b: np.ndarray) -> None:
-    assert a.shape == b.shape
-    assert np.abs(a.astype(int) - b).max() <= 1  # rounding
-
-
-def test_the_model_runs_without_any_code_of_the_project(model, generator, tmp_path):
-    np.save(tmp_path / "picture.npy", draw(0, 32, 40))
-    code = f"""
-import numpy as np, tensorflow as tf
-model = tf.saved_model.load({str(model)!r})
-picture = tf.constant(np.load("picture.npy")[None])
-np.save("translated.npy", model.signatures["serving_default"](input_image=picture)["output_image"][0])
-"""
-    subprocess.run([sys.executable, "-I", "-c", code], cwd=tmp_path, check=True, capture_output=True)
-    assert_same(np.load(tmp_path / "translated.npy"), plainly(generator, draw(0, 32, 40)))
-
-
-def test_the_weights_are_constants_and_stored_once(tmp_path):
-    large = Generator(ngf=16, n_res_blocks=2)
-    export_graph.export(large, METADATA, tmp_path / "m.pb")
-    weights = 4 * large.count_params()
-    assert weights < (tmp_path / "m.pb" / "saved_model.pb").stat().st_size < 1.5 * weights
-    assert not [
-        name for name, _ in tf.train.list_variables(str(tmp_path / "m.pb" / "variables" / "variables")) if "OBJECT_GRAPH" not in name
-    ]
-
-
-def test_weights_of_half_the_size_make_nearly_the_same_picture(call, trained_run, tmp_path):
-    for name, more in (("whole", []), ("half", ["--quantize", "float16"])):
-        assert call(export_graph.main, *flags(trained_run, tmp_path / name), *more).status == cli.DONE
-    whole, half = (translator.load(tmp_path / name / "red2blue.pb") for name in ("whole", "half"))
-    assert (half.metadata["quantize"], "quantize" in whole.metadata) == ("float16", False)
-    off = np.abs(whole(draw(5, 40, 32)[None]).astype(int) - half(draw(5, 40, 32)[None]))
-    assert off.max() > 0 and off.mean() < 1
-    large = Generator(ngf=16, n_res_blocks=2)
-    export_graph.export(large, {**METADATA, "quantize": "float16"}, tmp_path / "m.pb")
-    assert 2 * large.count_params() < (tmp_path / "m.pb" / "saved_model.pb").stat().st_size < 4 * large.count_params()
-
-
-@pytest.mark.parametrize(("height", "width", "mode"), [(30, 61, "reflect"), (5, 9, "reflect"), (8, 8, "edge"), (4, 3, "edge")])
-def test_any_size_is_padded_inside_and_cut_again(model, generator, height, width, mode):
-    picture = draw(1, height, width)
-    below, right = (max(-n % 4, 8 - n) for n in (height, width))
-    padded = np.pad(picture, [(0, below), (0, right), (0, 0)], mode)
-    assert_same(translator.load(model)(picture[None])[0], plainly(generator, padded)[:height, :width])
-
-
-def test_encoded_pictures_of_several_sizes_come_back_as_png(model):
-    pictures = [draw(2, 16, 24), draw(3, 33, 20)]
-    encoded = [images.encode(p) for p in pictures]
-    out = tf.saved_model.load(str(model)).signatures["translate_encoded"](image_bytes=tf.constant(encoded))["output_bytes"].numpy()
-    for picture, file in zip(pictures, out, strict=True):
-        assert file.startswith(b"\x89PNG")
-        assert np.array_equal(images.decode(file), translator.load(model)(picture[None])[0])
-
-
-def test_the_model_says_what_it_is(model):
-    metadata = translator.load(model).metadata
-    assert metadata == {**METADATA, "format_version": 1}
-
-
-def test_a_model_that_differs_from_its_checkpoint_is_not_kept(generator, tmp_path, monkeypatch):
-    monkeypatch.setattr(translator, "load", lambda file: lambda pictures: np.zeros_like(pictures))
-    with pytest.raises(RuntimeError, match="differs"):
-        export_graph.export(generator, METADATA, tmp_path / "new" / "m.pb")
-    assert not list(tmp_path.iterdir())
-
-
-def test_a_run_becomes_two_models(call, trained_run, tmp_path):
-    outcome = call(export_graph.main, *flags(trained_run, tmp_path), "--noema")
+def test_a_run_becomes_two_models(call, run, tmp_path):
+    outcome = call(export_graph.main, *flags(run.folder, tmp_path))
     assert (outcome.status, outcome.err) == (cli.DONE, "")
-    G, F = (translator.load(tmp_path / f"{name}.pb") for name in ("red2blue", "blue2red"))
-    assert (G.metadata["source"], G.metadata["target"], G.image_size, G.metadata["step"]) == ("red", "blue", 32, 6)
-    assert (F.metadata["source"], F.metadata["target"]) == ("blue", "red")
-    restored, _ = export_graph.restore_generators(str(trained_run / "model.ckpt-6"), Config.load(trained_run), ema=False)
-    for exported, trained in zip((G, F), restored, strict=True):
-        assert_same(exported(draw(4, 32, 32)[None])[0], plainly(trained, draw(4, 32, 32)))
+    ways = {"red2blue.pb": ("red", "blue", "G_ema"), "blue2red.pb": ("blue", "red", "F_ema")}
+    assert outcome.out.splitlines() == [f"{tmp_path / name}: {x} → {y}, from step 6" for name, (x, y, _) in ways.items()]
+    picture, translated = draw(4, 32, 32), {}
+    for name, (source, target, network) in ways.items():
+        model = model_files.load(tmp_path / name)
+        about = {**SIZES, **SETTINGS, "image_size": 32, "ema": True, "step": 6, "source": source, "target": target}
+        assert model.metadata == about and (model.multiple, model.smallest, model.image_size) == (4, 8, 32)
+        translated[network] = model(picture[None])[0].astype(int)
+        assert np.abs(translated[network] - plainly(run.networks[6][network], picture)).max() <= 1  # rounding
+    others = [plainly(network, picture) for step in (4, 6) for name, network in run.networks[step].items() if (step, name) != (6, "G_ema")]
+    assert all(np.abs(translated["G_ema"] - other).mean() > 10 for other in others)
 
 
-def test_it_is_the_moving_average_that_is_exported(call, trained_run, tmp_path):
-    call(export_graph.main, *flags(trained_run, tmp_path))
-    G = translator.load(tmp_path / "red2blue.pb")
-    averages, _ = export_graph.restore_generators(str(trained_run / "model.ckpt-6"), Config.load(trained_run), ema=True)
-    assert_same(G(draw(4, 32, 32)[None])[0], plainly(averages[0], draw(4, 32, 32)))
-    assert G.metadata["ema"] is True
+@pytest.mark.parametrize(
+    ("more", "step", "names"),
+    [
+        ([], 6, ("G_ema", "F_ema")),
+        (["--ema"], 6, ("G_ema", "F_ema")),
+        (["--noema"], 6, ("G", "F")),
+        (["--checkpoint_dir", "RUN/model.ckpt-4", "--ngf", 2, "--norm", "instance"], 4, ("G_ema", "F_ema")),
+        (["--checkpoint_dir", "RUN/model.ckpt-4", "--noema"], 4, ("G", "F")),
+        (["--best"], 4, ("G_ema", "F_ema")),
+    ],
+)
+def test_the_weights_are_those_that_were_asked_for(call, run, written, tmp_path, monkeypatch, more, step, names):
+    monkeypatch.setattr(run_folder, "evaluation", lambda folder: {"best": {"step": 4}})
+    more = [str(m).replace("RUN", str(run.folder)) for m in more]
+    assert call(export_graph.main, *flags(run.folder, tmp_path), *more).status == cli.DONE
+    for model, name in zip(written, names, strict=True):
+        for ours, right in zip(model.generator.weights, run.networks[step][name].weights, strict=True):
+            np.testing.assert_array_equal(ours, right)
+        assert (model.metadata["step"], model.metadata["ema"]) == (step, name.endswith("_ema"))
+    assert [(model.metadata["source"], model.metadata["target"]) for model in written] == [("red", "blue"), ("blue", "red")]
 
 
-def test_the_average_an_older_checkpoint_and_another_size_can_be_had(call, trained_run, tmp_path):
-    newest, average, older = tmp_path / "newest", tmp_path / "average", tmp_path / "older"
-    call(export_graph.main, *flags(trained_run, newest), "--noema")
-    call(export_graph.main, *flags(trained_run, average), "--ema", "--image_size", 48)
-    call(export_graph.main, *flags(trained_run / "model.ckpt-4", older), "--noema", "--ngf", 2, "--norm", "instance")
-    models = [translator.load(folder / "red2blue.pb") for folder in (newest, average, older)]
-    assert [m.image_size for m in models] == [32, 48, 32]
-    assert [m.metadata["step"] for m in models] == [6, 6, 4]
-    pictures = [m(draw(5, 32, 32)[None]) for m in models]
-    assert not np.array_equal(pictures[0], pictures[1])
-    assert not np.array_equal(pictures[0], pictures[2])
+def test_without_an_average_the_weights_are_exported(call, records, written, tmp_path):
+    networks = write_run(tmp_path / "run", records, ema=0.0)
+    assert call(export_graph.main, *flags(tmp_path / "run", tmp_path)).status == cli.DONE
+    for model, name in zip(written, ("G", "F"), strict=True):
+        np.testing.assert_array_equal(model.generator.weights[0], networks[6][name].weights[0])
+        assert model.metadata["ema"] is False
+
+
+def test_flags_reach_the_models(call, run, written, tmp_path):
+    command = [export_graph.main, *flags(run.folder, tmp_path)]
+    assert call(*command, "--image_size", 48, "--xla", "--quantize", "float16").status == cli.DONE
+    call(*command, "--format", "tflite", "--quantize", "int8", "--image_size", 48)
+    call(*command, "--format", "tflite")
+    found = [(m.format, m.xla, m.metadata["image_size"], m.metadata.get("quantize")) for m in written]
+    expected = [("saved_model", True, 48, "float16"), ("tflite", False, 48, "int8"), ("tflite", False, 32, None)]
+    assert found == [each for each in expected for _ in range(2)]
+    assert [None if m.pictures is None else m.pictures.shape for m in written[::2]] == [None, (4, 48, 48, 3), (4, 32, 32, 3)]
 
 
 @pytest.mark.parametrize("precision", ["bfloat16", "float16", "auto"])
-def test_the_number_type_of_the_models_can_be_chosen(call, trained_run, tmp_path, precision):
-    assert call(export_graph.main, *flags(trained_run, tmp_path / "plain")).status == 0
-    assert call(export_graph.main, *flags(trained_run, tmp_path), "--precision", precision).status == 0
-    plain, chosen = (translator.load(tmp_path / name) for name in ("plain/red2blue.pb", "red2blue.pb"))
-    used = native_precision() if precision == "auto" else precision
-    assert plain.metadata["precision"] == "float32" and chosen.metadata["precision"] == used
-    convolutions = {node.attr["T"].type for node in nodes(chosen) if node.op == "Conv2D"}
-    assert convolutions == {tf.as_dtype(used).as_datatype_enum}
-    picture = draw(6, 32, 32)[None]
-    assert np.abs(chosen(picture).astype(int) - plain(picture)).mean() < 2.5
+def test_the_number_type_of_the_models_can_be_chosen(call, run, written, tmp_path, precision):
+    assert call(export_graph.main, *flags(run.folder, tmp_path), "--precision", precision).status == cli.DONE
+    used = devices.native_precision() if precision == "auto" else precision
+    assert [(m.generator.layers[1].compute_dtype, m.metadata["precision"]) for m in written] == [(used, used)] * 2
 
 
-def test_a_model_of_a_run_in_16_bits_computes_in_32_as_it_may_travel(call, trained_run, tmp_path):
-    run = shutil.copytree(trained_run, tmp_path / "run")
-    settings = json.loads((run / "config.json").read_text())
-    (run / "config.json").write_text(json.dumps({**settings, "precision": "bfloat16"}))
-    assert call(export_graph.main, *flags(run, tmp_path)).status == 0
-    model = translator.load(tmp_path / "red2blue.pb")
-    assert model.metadata["precision"] == "float32"
-    assert {node.attr["T"].type for node in nodes(model) if node.op == "Conv2D"} == {tf.float32.as_datatype_enum}
+@pytest.mark.parametrize("format", ["saved_model", "tflite"])
+def test_a_model_of_a_run_in_16_bits_computes_in_32_as_it_may_travel(call, records, written, tmp_path, format):
+    write_run(tmp_path / "run", records, precision="bfloat16")
+    assert call(export_graph.main, *flags(tmp_path / "run", tmp_path), "--format", format).status == cli.DONE
+    assert [(m.generator.layers[1].compute_dtype, m.metadata["precision"]) for m in written] == [("float32", "float32")] * 2
 
 
-def test_models_that_compile_themselves_translate_the_same(call, trained_run, tmp_path):
-    assert call(export_graph.main, *flags(trained_run, tmp_path / "plain")).status == 0
-    assert call(export_graph.main, *flags(trained_run, tmp_path), "--xla").status == 0
-    plain, compiled = (translator.load(tmp_path / name) for name in ("plain/red2blue.pb", "red2blue.pb"))
-    for model, expected in ((plain, False), (compiled, True)):
-        assert any(function.attr["_XlaMustCompile"].b for function in library(model)) == expected
-    for height, width in ((32, 32), (21, 30)):
-        assert_same(compiled(draw(7, height, width)[None])[0], plain(draw(7, height, width)[None])[0])
-    encoded = compiled.model.signatures["translate_encoded"](image_bytes=tf.constant([images.encode(draw(7, 32, 32))]))
-    assert_same(tf.io.decode_png(encoded["output_bytes"][0]).numpy(), plain(draw(7, 32, 32)[None])[0])
+@pytest.mark.parametrize("format", ["saved_model", "tflite"])
+def test_a_model_that_stands_there_is_moved_aside_or_replaced(call, run, written, tmp_path, format):
+    suffix = model_files.KINDS[format].suffix
+    names = [f"{name}{suffix}" for name in ("blue2red", "red2blue")]
 
+    def content(name: str) -> bytes:
+        return (tmp_path / name / "saved_model.pb" if format == "saved_model" else tmp_path / name).read_bytes()
 
-def library(model: translator.Translator) -> list:
-    return list(model.model.signatures["serving_default"].graph.as_graph_def().library.function)
-
-
-def nodes(model: translator.Translator) -> list:
-    return [node for function in library(model) for node in function.node_def]
-
-
-def test_a_model_that_stands_there_is_moved_aside_or_replaced(call, model, trained_run, tmp_path):
-    names = ["blue2red.pb", "red2blue.pb"]
     for name in names:
-        shutil.copytree(model, tmp_path / name)
-        (tmp_path / name / "mark").write_text(name)
-    outcome = call(export_graph.main, *flags(trained_run, tmp_path))
+        old = tmp_path / name
+        if format == "saved_model":
+            old.mkdir()
+            old /= "saved_model.pb"
+        old.write_bytes(BEGINNINGS.get(format, b"") + name.encode())
+    command = [export_graph.main, *flags(run.folder, tmp_path), "--format", format]
+    outcome = call(*command)
     kept = sorted(f.name for f in tmp_path.iterdir() if f.name not in names)
-    assert [(tmp_path / f / "mark").read_text() for f in kept] == names
-    assert all(name in outcome.out for name in kept)
-    assert not [name for name in names if (tmp_path / name / "mark").exists()]
+    assert (
+        outcome.status == cli.DONE and [content(file).endswith(name.encode()) for file, name in zip(kept, names, strict=True)] == [True] * 2
+    )
+    assert all(
+        f"{tmp_path / name}: the model that stood there is now {tmp_path / file}\n" in outcome.out
+        for file, name in zip(kept, names, strict=True)
+    )
+    assert [content(name) for name in names] == [BEGINNINGS.get(format, b"new")] * 2
 
-    call(export_graph.main, *flags(trained_run, tmp_path), "--overwrite")
-    assert sorted(f.name for f in tmp_path.iterdir()) == sorted([*kept, *names])
+    outcome = call(*command, "--overwrite")
+    assert sorted(f.name for f in tmp_path.iterdir()) == sorted([*kept, *names]) and "stood" not in outcome.out
+    if format == "tflite":
+        assert outcome.out.count(", from step 6; checked with 4 pictures\n") == 2
 
 
-def test_what_is_no_model_is_not_replaced(call, trained_run, tmp_path):
-    (tmp_path / "red2blue.pb").write_text("precious")
-    call(export_graph.main, *flags(trained_run, tmp_path), "--overwrite").assert_refused("red2blue.pb", "no SavedModel")
-    assert snapshot(tmp_path) == {"red2blue.pb": b"precious"}
+@pytest.mark.parametrize(("format", "kind"), [("saved_model", "SavedModel"), ("tflite", "TensorFlow Lite model")])
+def test_what_is_no_model_is_not_replaced(call, run, tmp_path, format, kind):
+    name = f"red2blue{model_files.KINDS[format].suffix}"
+    (tmp_path / name).write_text("precious")
+    call(export_graph.main, *flags(run.folder, tmp_path), "--format", format, "--overwrite").assert_refused(name, f"no {kind}")
+    assert snapshot(tmp_path) == {name: b"precious"}
+
+
+def test_both_models_appear_or_none(call, run, written, tmp_path, monkeypatch):
+    monkeypatch.setattr(saved_model, "write", lambda *_: None)
+    first = model_files.write_one
+
+    def fail_second(generator, metadata, *more):
+        if metadata["source"] == "blue":
+            raise cli.Stopped("too far")
+        return first(generator, metadata, *more)
+
+    monkeypatch.setattr(model_files, "write_one", fail_second)
+    assert call(export_graph.main, *flags(run.folder, tmp_path / "new")).status == cli.PARTIAL
+    assert not (tmp_path / "new").exists()
 
 
 @pytest.mark.parametrize(
@@ -215,11 +191,23 @@ def test_what_is_no_model_is_not_replaced(call, trained_run, tmp_path):
         (["--YtoX_model", "red2blue.pb"], ["--YtoX_model", "same"]),
         (["--checkpoint_dir", "nowhere"], ["nowhere", "no such"]),
         (["--checkpoint_dir", "RUN/model.ckpt-3"], ["model.ckpt-3", "no such"]),
+        (["--best"], ["--best", "--eval_every"]),
+        (["--best", "--checkpoint_dir", "RUN/model.ckpt-4"], ["--best", "name its run folder"]),
+        (["--quantize", "int8"], ["--quantize int8", "not for --format saved_model"]),
+        (["--quantize", "float16", "--format", "onnx"], ["--quantize float16", "not for --format onnx"]),
+        (["--pictures", "."], ["--pictures .", "--format onnx and tflite only"]),
+        (["--format", "tflite", "--precision", "bfloat16"], ["--precision bfloat16", "--quantize float16"]),
+        (["--format", "tflite", "--precision", "auto"], ["--precision auto", "float32"]),
+        (["--format", "onnx", "--precision", "float16"], ["--precision float16", "leave it out"]),
+        (["--format", "tflite", "--xla"], ["--xla", "saved_model only"]),
+        (["--format", "tflite", "--pictures", "nowhere"], ["--pictures nowhere", "no such folder"]),
+        (["--format", "tflite", "--XtoY_model", "a.pb", "--YtoX_model", "a.tflite"], ["--YtoX_model", "the same file"]),
+        (["--format", "coreml"], ["--format", "coreml"]),
     ],
 )
-def test_wrong_input_is_one_line_and_leaves_nothing(call, trained_run, tmp_path, more, words):
-    more = [str(m).replace("RUN", str(trained_run)) for m in more]
-    call(export_graph.main, *flags(trained_run, tmp_path / "new"), *more).assert_refused(*words)
+def test_wrong_input_is_one_line_and_leaves_nothing(call, run, tmp_path, more, words):
+    more = [str(m).replace("RUN", str(run.folder)) for m in more]
+    call(export_graph.main, *flags(run.folder, tmp_path / "new"), *more).assert_refused(*words)
     assert not (tmp_path / "new").exists()
 
 
@@ -228,3 +216,69 @@ def test_a_run_without_a_checkpoint_or_an_average_is_refused(call, tmp_path):
     call(export_graph.main, *flags(tmp_path, tmp_path / "new"), "--ema").assert_refused("--ema", "no moving average")
     call(export_graph.main, *flags(tmp_path, tmp_path / "new")).assert_refused(str(tmp_path), "no checkpoint")
     assert not (tmp_path / "new").exists()
+
+
+def test_a_checkpoint_of_other_networks_is_refused(call, run, tmp_path):
+    shutil.copytree(run.folder, tmp_path / "run")
+    settings = json.loads((tmp_path / "run" / "config.json").read_text())
+    (tmp_path / "run" / "config.json").write_text(json.dumps({**settings, "ngf": 3}))
+    call(export_graph.main, *flags(tmp_path / "run", tmp_path / "new")).assert_refused("model.ckpt-6")
+    assert not (tmp_path / "new").exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "format", "expected"),
+    [
+        ("apple2orange.pb", "saved_model", "apple2orange.pb"),
+        ("model", "saved_model", "model"),
+        ("apple2orange.pb", "onnx", "apple2orange.onnx"),
+        ("new/apple2orange.pb", "tflite", "new/apple2orange.tflite"),
+        ("a.onnx", "tflite", "a.tflite"),
+        ("a.ONNX", "onnx", "a.ONNX"),
+        ("v1.2", "onnx", "v1.2.onnx"),
+        ("gs://bucket/a.pb", "tflite", "gs://bucket/a.tflite"),
+    ],
+)
+def test_names_get_the_suffix_of_the_format(name, format, expected):
+    assert export_graph.with_suffix(name, format) == expected
+
+
+def test_a_bare_name_lands_in_the_export_folder_and_a_path_where_it_says(tmp_path):
+    args = SimpleNamespace(format="onnx", export_dir=tmp_path / "pretrained")
+    assert export_graph.output(args, "a.pb") == tmp_path / "pretrained" / "a.onnx"
+    assert export_graph.output(args, f"{tmp_path}/b.onnx") == tmp_path / "b.onnx"
+
+
+def test_models_are_checked_with_the_runs_records_or_with_pictures_of_ones_own(call, run, written, tmp_path):
+    config = Config.load(run.folder)
+    some = export_graph.check_pictures(None, config, 48)
+    assert some.shape == (4, 48, 48, 3) and some.dtype == np.uint8
+    for picture, seed in zip(some, (0, 1, 9, 10), strict=True):  # two of each domain, as they were written
+        np.testing.assert_array_equal(picture, draw(seed))
+    assert export_graph.check_pictures(None, config, 1000).shape == (4, 256, 256, 3)
+    (tmp_path / "own").mkdir()
+    for i in range(5):
+        images.write(tmp_path / "own" / f"{i}.png", draw(3 + i, 40, 64))
+    own = export_graph.check_pictures(tmp_path / "own", config, 32)
+    assert len(own) == 4 and np.array_equal(own[0], images.resize_short_side(draw(3, 40, 64), 32)[:, 9:41])
+
+    settings = json.loads((run.folder / "config.json").read_text())
+    (tmp_path / "run").mkdir()
+    for file in run.folder.iterdir():
+        (tmp_path / "run" / file.name).symlink_to(file)
+    (tmp_path / "run" / "config.json").unlink()
+    (tmp_path / "run" / "config.json").write_text(json.dumps({**settings, "X": "gone.tfrecords"}))
+    command = [export_graph.main, *flags(tmp_path / "run", tmp_path / "new"), "--format", "tflite"]
+    call(*command).assert_refused("gone.tfrecords", "--pictures")
+    assert not (tmp_path / "new").exists() and not written
+    assert call(*command, "--pictures", tmp_path / "own").status == 0
+    assert len(written[0].pictures) == 4
+
+
+def test_records_that_cannot_be_read_are_refused(call, run, tmp_path, monkeypatch):
+    def feed(self):
+        raise tf.errors.DataLossError(None, None, "damaged")
+
+    monkeypatch.setattr("reader.Reader.feed", feed)
+    command = [export_graph.main, *flags(run.folder, tmp_path / "new"), "--format", "tflite"]
+    call(*command).assert_refused("red.tfrecords", "cannot be read", "--pictures")

@@ -12,16 +12,16 @@ import json
 import os
 import shlex
 import shutil
+import tarfile
 import tempfile
 from argparse import Action, Namespace
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from unittest import mock
 
 import numpy as np
 import pytest
-import tensorflow as tf
 from conftest import draw, write_records
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -29,18 +29,20 @@ from hypothesis import strategies as st
 import convert_torch
 import export_graph
 import inference
+import reader
 import sample_data
 import train
-from formats import model_files, onnx, translator
+from formats import model_files, pytorch
 from pictures import images, shards
 from pictures.records import record_headers
 from quality import features
-from system import cli
+from system import cli, devices
 from system.devices import native_precision
 from training import run_folder
 from training.config import Config
 
 ROOT = Path(__file__).parent.parent
+GOLDEN = Path(__file__).parent / "golden" / "instance.tar.xz"
 # Command lines that succeed in the prepared folder; all others are made from them.
 VALID = {
     "build_data": [
@@ -53,7 +55,7 @@ VALID = {
         "--X 'two-*-of-*' --Y two@2",
         "--load_model tiny",
         "--X red.tfrecords --Y blue.tfrecords --init_from tiny",
-        "--X red.tfrecords --Y blue.tfrecords --init_from checkpoints/tiny/model.ckpt-4 --image_size 64 --ngf 2",
+        "--X red.tfrecords --Y blue.tfrecords --init_from checkpoints/tiny/model.ckpt-4 --image_size 64 --ngf 1",
         "--X red.tfrecords --Y blue.tfrecords --recipe chapter --eval_every 5 --X_test many --Y_test red --features none",
     ],
     "export_graph": [
@@ -160,11 +162,15 @@ def module_of(command: str) -> ModuleType:
 
 
 @functools.cache
-def flags_of(command: str) -> dict[str, Action]:
-    """The flags of a command as its parser knows them."""
+def parser_of(command: str) -> cli.Parser:
     with mock.patch.object(cli.Parser, "parse_args", autospec=True) as parse_args:
         module_of(command).parse([])
-    return {flag: action for action in parse_args.call_args.args[0]._actions for flag in action.option_strings}
+    return parse_args.call_args.args[0]
+
+
+def flags_of(command: str) -> dict[str, Action]:
+    """The flags of a command as its parser knows them."""
+    return {flag: action for action in parser_of(command)._actions for flag in action.option_strings}
 
 
 def test_all_commands_are_tried():
@@ -185,7 +191,7 @@ def groups(line: str) -> list[list[str]]:
 
 
 def takes_number(action: Action) -> bool:
-    return getattr(action.type, "__name__", "") in ("int", "float")
+    return isinstance(action.type, cli.Number)
 
 
 def pool(action: Action) -> list[str]:
@@ -227,8 +233,24 @@ def command_lines(draw, command: str) -> list[str]:
 # --- the folder in which the commands run
 
 
-def prepare(folder: Path, trained_run: Path, model_file: Path, features_file: Path) -> None:
-    """Fills a folder with what commands read, and with what may stand in their way."""
+def prepare(folder: Path, features_file: Path) -> None:
+    """Fills a folder with what commands read, a golden run and model among it, and with what may be in their way."""
+    with tarfile.open(GOLDEN) as archive:
+        archive.extractall(folder / "golden", filter="data")
+    for domain in ("red", "blue"):
+        (folder / f"golden/{domain}.tfrecords").rename(folder / f"{domain}.tfrecords")
+    (folder / "golden/instance.pb").rename(folder / "model.pb")
+    run = folder / "checkpoints/tiny"
+    run.parent.mkdir()
+    (folder / "golden/instance").rename(run)
+    for step in (4, 6):
+        shutil.copy(run / "model.ckpt-40.index", run / f"model.ckpt-{step}.index")
+    for file in run.glob("model.ckpt-40*"):
+        file.unlink()  # the weights, which the stubs do not need
+    (run / "checkpoint").write_text('model_checkpoint_path: "model.ckpt-6"\nall_model_checkpoint_paths: "model.ckpt-6"\n')
+    (run / "evaluation.json").write_text('{"best": {"step": 4}}')
+    (run / ".lock").touch()  # as training leaves it
+    shutil.rmtree(folder / "golden")
     for name in ("red/a.png", "red/sub/b.png", "blue fruit/a.png", "blue fruit/sub/b.png", "twins/a.png", "twins/a.jpg", "spoilt/a.png"):
         images.write(folder / name, draw(len(name), 12, 8))
     (folder / "cut.png").write_bytes(images.encode(draw(0))[:99])
@@ -243,16 +265,10 @@ def prepare(folder: Path, trained_run: Path, model_file: Path, features_file: Pa
     (folder / "taken/trainA").write_text("another")
     (folder / "notes.txt").write_text("notes")
     (folder / "damaged.pb/saved_model.pb").write_text("damaged")
-    write_records(folder / "red.tfrecords", [draw(i, 8, 8) for i in range(3)])
-    write_records(folder / "blue.tfrecords", [draw(i, 8, 8) for i in range(2)])
     for i in range(2):
         write_records(folder / f"two-0000{i}-of-00002", [draw(i, 8, 8)])
     (folder / "G.pth").write_text("weights")
     (folder / "cut.tfrecords").write_bytes((folder / "red.tfrecords").read_bytes()[:-9])
-    weights = shutil.ignore_patterns("events*", "*.data-*")  # which the stubs do not need
-    shutil.copytree(trained_run, folder / "checkpoints/tiny", ignore=weights)
-    (folder / "checkpoints/tiny/evaluation.json").write_text('{"best": {"step": 4}}')
-    shutil.copytree(model_file, folder / "model.pb")
     shutil.copytree(features_file, folder / "features")
     (folder / "[runs]").symlink_to("checkpoints")
     (folder / "link.pb").symlink_to("model.pb")
@@ -278,9 +294,15 @@ def contents() -> Contents:
                 found[entry.path] = None
                 folders.append(entry.path)
             else:
-                with open(entry.path, "rb") as file:
-                    found[entry.path] = file.read()
+                state = entry.stat()
+                found[entry.path] = read(entry.path, state.st_ino, state.st_size, state.st_mtime_ns, state.st_ctime_ns)
     return found
+
+
+@functools.lru_cache(1000)
+def read(file: str, *state: int) -> bytes:
+    """A file's bytes; one that is in the same state as when it was last read is not read again."""
+    return Path(file).read_bytes()
 
 
 def restore(before: Contents, after: Contents) -> None:
@@ -299,7 +321,7 @@ def restore(before: Contents, after: Contents) -> None:
                 Path(name).write_bytes(content)
 
 
-def read_weights(file: Path) -> convert_torch.Modules:
+def read_weights(file: Path) -> pytorch.Modules:
     """Stands in for PyTorch, which need not be installed."""
     if file.read_bytes() != b"weights":
         raise cli.InputError(f"{file}: damaged")
@@ -308,31 +330,53 @@ def read_weights(file: Path) -> convert_torch.Modules:
     return {(f"{i}",): {"weight": np.zeros(shape, np.float32), "bias": np.zeros(filters[i])} for i, shape in enumerate(shapes)}
 
 
+def remembered(load: Callable) -> Callable:
+    """Does the same, but once for the same arguments, errors included."""
+    known = {}
+
+    def call(*args, **kwargs):
+        key = repr((args, kwargs))
+        if key not in known:
+            try:
+                known[key] = load(*args, **kwargs), None
+            except cli.InputError as e:
+                known[key] = None, e
+        loaded, error = known[key]
+        if error:
+            raise error
+        return loaded
+
+    return call
+
+
 @pytest.fixture(scope="module")
-def place(tmp_path_factory, trained_run, model_file, features_file) -> Iterator[Contents]:
+def place(tmp_path_factory, features_file) -> Iterator[Contents]:
     """The folder is the current one, and what takes long is stubbed. Returns what is in it."""
     folder = tmp_path_factory.mktemp("place")
-    prepare(folder, trained_run, model_file, features_file)
+    prepare(folder, features_file)
 
-    def save(module, folder, signatures):
-        Path(folder).mkdir()
-        Path(folder, "saved_model.pb").write_text("a model")
+    def write_one(generator, metadata, file, format, *_):
+        if format == "saved_model":
+            file.mkdir()
+            (file / "saved_model.pb").write_text("a model")
+        else:
+            file.write_bytes({"onnx": b"\x08\x08\x12", "tflite": b"    TFL3"}[format])
+        return "checked"
 
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         patch.setattr(train, "build_model", mock.Mock())
-        patch.setattr(train, "Training", mock.Mock())
-        train.Training.return_value.go.return_value = cli.DONE
-        patch.setattr(export_graph, "restore_generators", lambda *_: ((None, None), 6))
-        patch.setattr(export_graph, "signatures", lambda *_: {})
-        patch.setattr(export_graph, "check", lambda *_, **_k: None)
-        beginnings = {"onnx": b"\x08\x08\x12", "tflite": b"    TFL3"}
-        patch.setattr(onnx, "write", lambda generator, metadata, file, format, *_: file.write_bytes(beginnings[format]) and "checked")
-        patch.setattr(tf.saved_model, "save", save)
-        patch.setattr(convert_torch, "read", read_weights)
-        patch.setattr(convert_torch, "build", lambda *_: None)
-        patch.setattr(translator, "load", functools.cache(translator.load))
-        patch.setattr(features, "load", functools.cache(features.load))
+        patch.setattr(train, "train", mock.Mock(return_value=cli.DONE))
+        patch.setattr(export_graph, "restore_generators", lambda *_: (mock.Mock(), mock.Mock(), 6))
+        patch.setattr(model_files, "write_one", write_one)
+        patch.setattr(pytorch, "read", read_weights)
+        patch.setattr(convert_torch, "build", mock.Mock())
+        patch.setattr(model_files, "load", remembered(model_files.load))
+        patch.setattr(features, "load", remembered(features.load))
+        patch.setattr(reader, "Reader", remembered(reader.Reader))
+        patch.setattr(devices, "quiet_tensorflow", lambda open_devices=lambda: None: open_devices())
+        for command in VALID:
+            patch.setattr(module_of(command), "parse", parser_of(command).parse_args)
         patch.setattr(features, "inception", lambda: features.load(features_file))
         patch.setattr(sample_data, "_workers", lambda: contextlib.nullcontext(SimpleNamespace(map=map)))
         patch.setattr(sample_data, "_picture", lambda job, seed, size: np.zeros((8, 8, 3), np.uint8))
@@ -365,7 +409,7 @@ def run(command: str, argv: list[str]) -> tuple[int, str]:
 
 def assert_promise(command: str, argv: list[str], before: Contents) -> int:
     """Runs a command in the folder, which holds `before`, then and when this ends. Returns the exit status."""
-    train.Training.reset_mock()
+    train.train.reset_mock()
     try:
         try:
             status, err = run(command, argv)
@@ -403,8 +447,7 @@ def assert_output(command: str, args: Namespace, before: Contents) -> None:
             for file in shards.names(output, args.num_shards):
                 assert len(record_headers(file)[0])
     elif command == "train":
-        run = train.Training.call_args.args[4]
-        assert train.Training.return_value.go.called
+        run = train.train.call_args.args[4]
         config = Config.load(run)
         if args.load_model is None:
             assert run.parent == args.checkpoints_dir and args.run_name in (None, run.name)
@@ -414,8 +457,8 @@ def assert_output(command: str, args: Namespace, before: Contents) -> None:
                     kept = run_folder.find_weights(value, args.checkpoints_dir)
                 assert getattr(config, name, kept) == kept
     elif command == "export_graph":
-        for name in (export_graph.named(name, args.format) for name in (args.XtoY_model, args.YtoX_model)):
-            output = args.export_dir / name if Path(name).name == name else Path(name)
+        for name in (args.XtoY_model, args.YtoX_model):
+            output = export_graph.output(args, name)
             assert model_files.kind(output) == args.format
             assert args.format != "saved_model" or output.joinpath("saved_model.pb").read_text() == "a model"
     elif command == "convert_torch":

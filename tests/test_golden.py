@@ -11,7 +11,7 @@ from golden.make import LAST, MODELS, RUNS, STEP, machine, numbers
 
 import export_graph
 import train
-from formats import translator
+from formats import model_files
 from pictures import images
 from system import cli
 
@@ -30,7 +30,7 @@ def golden(request, tmp_path_factory) -> Path:
 def assert_same_picture(model: Path, golden: Path, expected: str) -> None:
     picture, expected = images.read(golden / "picture.png"), images.read(golden / expected)
     assert expected.std() > 10  # a model that has lost its weights makes grey
-    assert np.abs(translator.load(model)(picture[None])[0].astype(int) - expected).max() <= 1  # rounding
+    assert np.abs(model_files.load(model)(picture[None])[0].astype(int) - expected).max() <= 1  # rounding
 
 
 def test_a_run_continues_to_the_same_numbers(call, golden, tmp_path, monkeypatch):

@@ -12,8 +12,8 @@ from conftest import draw
 
 import export_graph
 import inference
-from formats import translator
-from model import build_generator
+from formats import model_files
+from generator import build_generator
 from pictures import images
 from system import cli
 from training import run_folder
@@ -30,7 +30,8 @@ def chapter() -> list[list[str]]:
     return [shlex.split(line)[1:] for line in block.splitlines() if line.startswith("python ")]
 
 
-def test_the_chapters_commands_work_as_printed(call, tmp_path, monkeypatch):
+@pytest.mark.filterwarnings("ignore:Even though")  # TensorFlow's, that running eagerly leaves the input pipeline as it is
+def test_the_chapters_commands_work_as_printed(call, eager, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for i, name in enumerate(("trainA/1", "trainA/2", "trainB/1", "trainB/2", "testA/n07740461_1661")):
         images.write(Path(f"data/apple2orange/{name}.jpg"), draw(i, 256, 256))
@@ -39,17 +40,17 @@ def test_the_chapters_commands_work_as_printed(call, tmp_path, monkeypatch):
     commands = chapter()
     assert [command[0] for command in commands] == ["build_data.py", "train.py", "export_graph.py", "inference.py"]
     for script, *flags in commands:
-        smaller = ["--max_steps", 1, "--ngf", 2, "--ndf", 2, "--n_res_blocks", 1] if script == "train.py" else []
+        smaller = ["--max_steps", 1, "--ngf", 1, "--ndf", 1, "--n_res_blocks", 0] if script == "train.py" else []
+        tf.config.run_functions_eagerly(script == "train.py")  # to trace a single step takes longer than to make it
         outcome = call(importlib.import_module(script.removesuffix(".py")).main, *flags, *smaller)
         assert outcome.status == cli.DONE, outcome.err
     with_jpeg = images.read("data/apple2orange/output_sample.jpg")
     assert with_jpeg.shape == (256, 256, 3)
     assert tf.train.latest_checkpoint("checkpoints/20200912-1241") == "checkpoints/20200912-1241/model.ckpt-1"
-    assert translator.load("pretrained/orange2apple.pb").metadata["source"] == "orange"
+    assert model_files.load("pretrained/orange2apple.pb").metadata["source"] == "orange"
 
 
-@pytest.mark.parametrize("perturbed", [False, True])
-def test_checkpoint_model_and_command_give_the_same_picture(call, trained_run, tmp_path, perturbed):
+def test_checkpoint_model_and_command_give_the_same_picture(call, trained_run, tmp_path):
     """Perturbing one residual block of one consumer shows that the comparison sees it."""
     picture = np.random.default_rng(0).integers(0, 256, (32, 32, 3), np.uint8)
     images.write(tmp_path / "in.png", picture)
@@ -58,16 +59,16 @@ def test_checkpoint_model_and_command_give_the_same_picture(call, trained_run, t
     module = tf.Module()
     module.G_ema = generator
     tf.train.Checkpoint(model=module).read(str(trained_run / "model.ckpt-6")).assert_existing_objects_matched().expect_partial()
-    if perturbed:
-        kernel = next(v for v in generator.trainable_variables if v.shape == (3, 3, 8, 8))  # a residual block's first
-        kernel.assign_add(tf.random.stateless_normal(kernel.shape, [0, 0], stddev=0.02))
     from_checkpoint = convert2int(generator(convert2float(picture[None]), training=False))[0].numpy()
 
     call(export_graph.main, "--checkpoint_dir", trained_run, "--XtoY_model", tmp_path / "G.pb", "--YtoX_model", tmp_path / "F.pb")
-    from_model = translator.load(tmp_path / "G.pb")(picture[None])[0]
+    from_model = model_files.load(tmp_path / "G.pb")(picture[None])[0]
     call(inference.main, "--model", tmp_path / "G.pb", "--input", tmp_path / "in.png", "--output", tmp_path / "out.png")
     from_command = images.read(tmp_path / "out.png")
 
     assert np.array_equal(from_command, from_model)
-    difference = np.abs(from_model.astype(int) - from_checkpoint).max()
-    assert difference > 1 if perturbed else difference <= 1  # rounding
+    assert np.abs(from_model.astype(int) - from_checkpoint).max() <= 1  # rounding
+    kernel = next(v for v in generator.trainable_variables if v.shape == (3, 3, 8, 8))  # a residual block's first
+    kernel.assign_add(tf.random.stateless_normal(kernel.shape, [0, 0], stddev=0.02))
+    perturbed = convert2int(generator(convert2float(picture[None]), training=False))[0].numpy()
+    assert np.abs(from_model.astype(int) - perturbed).max() > 1

@@ -1,6 +1,7 @@
 """The models that ship: they are whole, small, say where they come from, and turn apples into oranges, and back, at any size."""
 
 import colorsys
+import functools
 from pathlib import Path
 
 import numpy as np
@@ -8,11 +9,18 @@ import pytest
 
 import inference
 import sample_data
-from formats import translator
+from formats import model_files
 from pictures import images
 
 PRETRAINED = Path(__file__).parent.parent / "pretrained"
 MODELS = {"apple2orange": ("apple", "orange"), "orange2apple": ("orange", "apple")}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def loaded_once():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(model_files, "load", functools.cache(model_files.load))
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -36,7 +44,7 @@ def test_they_are_small_enough_to_clone():
 
 @pytest.mark.parametrize("name", MODELS)
 def test_they_say_what_they_are(name):
-    model = translator.load(PRETRAINED / f"{name}.pb")
+    model = model_files.load(PRETRAINED / f"{name}.pb")
     assert (model.metadata["source"], model.metadata["target"]) == MODELS[name]
     card = (PRETRAINED / "README.md").read_text()
     assert f"{model.metadata['step']:,}" in card and f"{model.image_size} pixels" in card and f"{name}.pb" in card
@@ -55,5 +63,5 @@ def test_fruit_changes_its_colour(call, drawn, tmp_path, name, folder):
 def test_whole_photos_keep_their_aspect(call, tmp_path, height, width):
     images.write(tmp_path / "in.jpg", np.full((height, width, 3), 128, np.uint8))
     call(inference.main, "--model", PRETRAINED / "apple2orange.pb", "--input", tmp_path / "in.jpg", "--output", tmp_path / "out.png")
-    size = translator.load(PRETRAINED / "apple2orange.pb").image_size
+    size = model_files.load(PRETRAINED / "apple2orange.pb").image_size
     assert images.read(tmp_path / "out.png").shape[:2] == images.with_short_side(height, width, size)

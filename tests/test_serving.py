@@ -8,7 +8,7 @@ import pytest
 import tensorflow as tf
 from conftest import draw
 
-from formats import translator
+from formats import model_files
 from pictures import images
 
 
@@ -31,7 +31,7 @@ def rest(signature, body: str) -> str:
 
 
 def expected(model_file, picture: np.ndarray) -> np.ndarray:
-    return translator.load(model_file)(picture[None])[0]
+    return model_files.load(model_file)(picture[None])[0]
 
 
 @pytest.mark.parametrize("named", [False, True])

@@ -7,24 +7,29 @@ import shutil
 import signal
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import keras
 import numpy as np
 import pytest
+import standin
 import tensorflow as tf
 from conftest import TINY_RUN, divide, draw, snapshot
 from kills import compare, scalars, tensors
 from sabotage import builder
+from standin import OneWeight, one_convolution, small_networks
 from tensorboard.backend.event_processing.plugin_event_accumulator import EventAccumulator
 
 import export_graph
 import model
+import reader as reader_module
 import train
-from formats import translator
+from formats import model_files
 from pictures import images
 from quality import held_out
 from system import cli, devices, signals
-from training import health, run_folder
+from system.workers import Workers
+from training import health, journal, loop, run_folder
 from training.checkpoints import Checkpoints
 from training.config import Config
 
@@ -34,14 +39,14 @@ def at_log(monkeypatch):
     """`at_log(step, act)` lets something happen after the scalars of a step are written."""
 
     def at_log(step: int, act) -> None:
-        plain = train.Training.log
+        plain = journal.Journal.log
 
-        def log(self):
-            plain(self)
-            if self.step == step:
+        def log(self, now, losses):
+            plain(self, now, losses)
+            if now == step:
                 act()
 
-        monkeypatch.setattr(train.Training, "log", log)
+        monkeypatch.setattr(journal.Journal, "log", log)
 
     return at_log
 
@@ -50,6 +55,28 @@ def at_log(monkeypatch):
 def stop_at(at_log):
     """`stop_at(step, signal)` sends this process a signal after the scalars of a step are written."""
     return lambda step, *signals: at_log(step, lambda: [os.kill(os.getpid(), number) for number in signals])
+
+
+@pytest.fixture
+def stand_in(monkeypatch):
+    """Runs train a model of one weight."""
+    monkeypatch.setattr(train, "build_model", standin.build_model)
+
+
+@pytest.fixture(scope="module")
+def stand_in_run(tmp_path_factory, records) -> Path:
+    """The folder of a finished run of a model of one weight."""
+    folder = tmp_path_factory.mktemp("stand_in")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(train, "build_model", standin.build_model)
+        assert cli.run(train.main, [*records, *TINY_RUN, "--checkpoints_dir", str(folder), "--run_name", "small"]) == cli.DONE
+    return folder / "small"
+
+
+@pytest.fixture
+def small_run(stand_in, stand_in_run, tmp_path) -> Path:
+    """A copy of that run, to be gone on with."""
+    return shutil.copytree(stand_in_run, tmp_path / "copied")
 
 
 @pytest.fixture
@@ -110,23 +137,26 @@ def test_a_stopped_run_continues_as_if_it_had_not_been_stopped(call, trained_run
     assert Config.load(tmp_path / "cut").image_every == 100
 
 
-def test_a_run_goes_on_with_the_shards_of_its_data(call, copied_run, eager, records, tmp_path):
+def test_a_run_goes_on_with_the_shards_of_its_data(call, small_run, records, tmp_path):
     """They give the same batches: tests/test_reader.py."""
     X, Y = divide(Path(records[1]), tmp_path / "red", 2, 2, 1), divide(Path(records[3]), tmp_path / "blue", 2, 1)
     pattern = str(tmp_path / "blue-*")
-    assert call(train.main, "--load_model", copied_run, "--X", X, "--Y", pattern, "--max_steps", 7).status == cli.DONE
-    assert {"X": X, "Y": pattern}.items() <= vars(Config.load(copied_run)).items()
-    call(train.main, "--load_model", copied_run, "--Y", Y.replace("@2", "@3")).assert_refused("blue-00000-of-00003 is missing")
+    outcome = call(train.main, "--load_model", small_run, "--X", X, "--Y", pattern, "--max_steps", 7)
+    assert outcome.status == cli.DONE and "5 + 3 pictures, steps 6 to 7" in outcome.out
+    assert {"X": X, "Y": pattern}.items() <= vars(Config.load(small_run)).items()
+    changed = json.loads((small_run / "history.jsonl").read_text().splitlines()[2])["changed"]
+    assert changed == {"X": [records[1], X], "Y": [records[3], pattern], "max_steps": [6, 7]}
+    call(train.main, "--load_model", small_run, "--Y", Y.replace("@2", "@3")).assert_refused("blue-00000-of-00003 is missing")
 
 
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)])
-def test_a_signal_saves_and_says_how_to_go_on(call, copied_run, eager, stop_at, number, status, monkeypatch):
-    monkeypatch.setattr(train.signal, "getsignal", lambda number: signal.SIG_DFL)  # as if not under nohup, which the tests may be
+def test_a_signal_saves_and_says_how_to_go_on(call, small_run, stop_at, number, status, monkeypatch):
+    monkeypatch.setattr(signals.signal, "getsignal", lambda number: signal.SIG_DFL)  # as if not under nohup, which the tests may be
     stop_at(7, number)
-    outcome = call(train.main, "--load_model", copied_run, "--max_steps", 20)
+    outcome = call(train.main, "--load_model", small_run, "--max_steps", 20)
     assert outcome.status == status
-    assert outcome.err.splitlines()[-1] == f"stopped and saved at step 7; continue with: python train.py --load_model {copied_run}"
-    assert checkpoint_steps(copied_run) == [4, 5, 6, 7]
+    assert outcome.err.splitlines()[-1] == f"stopped and saved at step 7; continue with: python train.py --load_model {small_run}"
+    assert checkpoint_steps(small_run) == [4, 5, 6, 7]
 
 
 @pytest.mark.long
@@ -143,23 +173,16 @@ def test_after_a_damaged_checkpoint_the_one_before_is_gone_on_from(call, trained
     assert steps["loss/G"] == [1, 2, 4, 5, 6]  # 5 is the first after the start
 
 
-def test_nohup_is_respected(monkeypatch):
-    monkeypatch.setattr(train.signal, "getsignal", lambda number: signal.SIG_IGN)
-    with signals.StopSignals() as stop:
-        assert signal.SIGHUP not in stop.previous
-
-
-def test_a_run_that_was_killed_before_its_first_checkpoint_begins_again(call, trained_run, copied_run, monkeypatch):
-    for file in copied_run.glob("*ckpt*"):
+def test_a_run_that_was_killed_before_its_first_checkpoint_begins_again(call, small_run):
+    for file in small_run.glob("*ckpt*"):
         file.unlink()
-    (copied_run / ".saving-4").mkdir()
-    monkeypatch.setattr(train.Training, "loop", lambda self: None)
-    assert call(train.main, "--load_model", copied_run).status == cli.DONE
-    assert history(copied_run)[-2:] == [("continued", 0), ("finished", 0)]
-    assert not (copied_run / ".saving-4").exists()
+    (small_run / ".saving-4").mkdir()
+    assert call(train.main, "--load_model", small_run).status == cli.DONE
+    assert history(small_run)[-2:] == [("continued", 0), ("finished", 6)]
+    assert not (small_run / ".saving-4").exists()
 
 
-def test_a_signal_in_a_save_waits_for_its_end(call, copied_run, eager, monkeypatch):
+def test_a_signal_in_a_save_waits_for_its_end(call, small_run, monkeypatch):
     save = Checkpoints.save
 
     def interrupted(self, step):
@@ -168,29 +191,29 @@ def test_a_signal_in_a_save_waits_for_its_end(call, copied_run, eager, monkeypat
         save(self, step)
 
     monkeypatch.setattr(Checkpoints, "save", interrupted)
-    outcome = call(train.main, "--load_model", copied_run, "--max_steps", 20, "--save_every", 7)
+    outcome = call(train.main, "--load_model", small_run, "--max_steps", 20, "--save_every", 7)
     assert outcome.status == cli.INTERRUPTED
     assert "stopped and saved at step 7" in outcome.err
-    assert checkpoint_steps(copied_run)[-1] == 7
+    assert checkpoint_steps(small_run)[-1] == 7
 
 
-def test_a_finished_run_is_left_as_it_is(call, trained_run):
-    before = snapshot(trained_run)
-    outcome = call(train.main, "--load_model", trained_run)
+def test_a_finished_run_is_left_as_it_is(call, small_run):
+    before = snapshot(small_run)
+    outcome = call(train.main, "--load_model", small_run)
     assert outcome.status == cli.DONE
     assert "trained to step 6" in outcome.out
-    assert {k: v for k, v in snapshot(trained_run).items() if k != ".lock"} == {k: v for k, v in before.items() if k != ".lock"}
+    assert {k: v for k, v in snapshot(small_run).items() if k != ".lock"} == {k: v for k, v in before.items() if k != ".lock"}
 
 
-def test_an_end_that_lies_behind_is_refused(call, trained_run):
-    call(train.main, "--load_model", trained_run, "--max_steps", 3).assert_refused("step 6", "step 3", "--max_steps")
+def test_an_end_that_lies_behind_is_refused(call, small_run):
+    call(train.main, "--load_model", small_run, "--max_steps", 3).assert_refused("step 6", "step 3", "--max_steps")
 
 
-def test_a_second_process_on_a_run_is_refused(call, copied_run):
-    with run_folder.locked(copied_run):
-        before = snapshot(copied_run)
-        call(train.main, "--load_model", copied_run, "--max_steps", 9).assert_refused(str(copied_run), f"process {os.getpid()}")
-        assert snapshot(copied_run) == before
+def test_a_second_process_on_a_run_is_refused(call, small_run):
+    with run_folder.locked(small_run):
+        before = snapshot(small_run)
+        call(train.main, "--load_model", small_run, "--max_steps", 9).assert_refused(str(small_run), f"process {os.getpid()}")
+        assert snapshot(small_run) == before
 
 
 # --- beginning with another run's networks
@@ -233,24 +256,23 @@ def test_a_run_begins_with_the_networks_of_another(call, trained_run, records, t
     call(train.main, "--load_model", "second", *flags[:2], "--init_from", "third").assert_refused("--init_from third", "(the run has")
 
 
-def test_averages_begin_as_the_networks_if_the_other_run_keeps_none(call, trained_run, copied_run, records, tmp_path, eager):
-    settings = json.loads((copied_run / "config.json").read_text())
-    (copied_run / "config.json").write_text(json.dumps(settings | {"ema": 0.0}))
-    flags = ["--checkpoints_dir", tmp_path, "--run_name", "second", "--image_size", 32, "--max_steps", 1]
-    assert call(train.main, *records, *flags, "--init_from", copied_run / "model.ckpt-4").status == cli.DONE
-    begun, theirs = restored(tmp_path / "second", 0), restored(trained_run, 4)
-    assert same(begun.G_ema, theirs.G) and same(begun.F_ema, theirs.F)
-
-
-def test_a_run_killed_before_its_first_checkpoint_begins_again_with_those_networks(call, trained_run, records, tmp_path, monkeypatch):
-    monkeypatch.setattr(train.Training, "go", lambda self, **_: cli.DONE)
-    flags = ["--checkpoints_dir", tmp_path, "--run_name", "second", "--image_size", 32]
-    assert call(train.main, *records, *flags, "--init_from", trained_run).status == cli.DONE
+def test_a_run_killed_before_its_first_checkpoint_begins_again_with_those_networks(call, records, tmp_path, monkeypatch, eager):
+    small_networks(monkeypatch)
+    folder = ["--checkpoints_dir", tmp_path]
+    assert call(train.main, *records, *TINY_RUN, *folder, "--run_name", "source", "--max_steps", 2, "--save_every", 1).status == cli.DONE
+    train_it = train.train
+    monkeypatch.setattr(train, "train", lambda *args, **kwargs: cli.DONE)  # killed before its first checkpoint
+    flags = [*folder, "--image_size", 32, "--pool_size", 1, "--precision", "float32", "--run_name", "second", "--max_steps", 1]
+    assert call(train.main, *records, *flags, "--init_from", "source/model.ckpt-1").status == cli.DONE
     assert checkpoint_steps(tmp_path / "second") == []
-    monkeypatch.undo()
-    monkeypatch.setattr(train.Training, "loop", lambda self: None)
-    assert call(train.main, "--load_model", tmp_path / "second").status == cli.DONE
-    assert same(restored(tmp_path / "second", 0).G, restored(trained_run, 6).G)
+    monkeypatch.setattr(train, "train", train_it)
+    assert call(train.main, "--load_model", "second", *folder).status == cli.DONE
+    begun, theirs = restored(tmp_path / "second", 0), restored(tmp_path / "source", 1)
+    assert [name for name in NETWORKS + AVERAGES if not same(getattr(begun, name), getattr(theirs, name))] == []
+    assert not same(begun.G, restored(tmp_path / "source", 2).G)
+
+    shutil.rmtree(tmp_path / "source")  # from now on it is not needed
+    assert call(train.main, "--load_model", "second", *folder, "--max_steps", 2).status == cli.DONE
 
 
 @pytest.mark.parametrize(
@@ -280,29 +302,28 @@ def test_networks_that_cannot_be_begun_with_are_refused(call, copied_run, record
 # --- what goes wrong on the way
 
 
-def test_a_loss_that_is_not_finite_stops_the_run_before_it_is_saved(call, copied_run, eager):
-    before = {name: content for name, content in snapshot(copied_run).items() if "ckpt" in name}
-    outcome = call(train.main, "--load_model", copied_run, "--learning_rate", 1e30, "--max_steps", 20, "--save_every", 1)
+def test_a_loss_that_is_not_finite_stops_the_run_before_it_is_saved(call, small_run):
+    before = {name: content for name, content in snapshot(small_run).items() if "ckpt" in name}
+    outcome = call(train.main, "--load_model", small_run, "--learning_rate", 1e30, "--max_steps", 20, "--save_every", 1)
     assert outcome.status == cli.PARTIAL
     line = outcome.err.splitlines()[-1]
     for word in ("loss/G", "not a finite number since step 8", "step 7 is intact", "--load_model", "--learning_rate 0.0002"):
         assert word in line
-    after = {name: content for name, content in snapshot(copied_run).items() if "ckpt" in name}
+    after = {name: content for name, content in snapshot(small_run).items() if "ckpt" in name}
     assert before.items() <= after.items()
-    assert checkpoint_steps(copied_run) == [4, 5, 6, 7]
-    assert history(copied_run)[-1] == ("stopped", 8)
+    assert checkpoint_steps(small_run) == [4, 5, 6, 7]
+    assert history(small_run)[-1] == ("stopped", 8)
 
 
-def test_weights_that_are_not_finite_are_not_saved(call, copied_run, eager, at_log, monkeypatch):
+def test_weights_that_are_not_finite_are_not_saved(call, small_run, at_log, monkeypatch):
     """A gradient can be infinite where the loss is not yet."""
-    models = []
-    plain = train.build_model
-    monkeypatch.setattr(train, "build_model", lambda *args, **kwargs: models.append(plain(*args, **kwargs)) or models[0])
-    at_log(7, lambda: models[0].F.trainable_variables[0].assign_add(tf.fill(models[0].F.trainable_variables[0].shape, np.nan)))
-    outcome = call(train.main, "--load_model", copied_run, "--max_steps", 20, "--save_every", 7)
+    models: list[OneWeight] = []
+    monkeypatch.setattr(train, "build_model", lambda *args, **kwargs: models.append(standin.build_model(*args, **kwargs)) or models[0])
+    at_log(7, lambda: models[0].weight.assign(np.nan))
+    outcome = call(train.main, "--load_model", small_run, "--max_steps", 20, "--save_every", 7)
     assert outcome.status == cli.PARTIAL
     assert "the networks' weights: not a finite number since step 7" in outcome.err
-    assert checkpoint_steps(copied_run) == [4, 5, 6]
+    assert checkpoint_steps(small_run) == [4, 5, 6]
 
 
 def fill_the_disk() -> None:
@@ -318,28 +339,25 @@ def disk():
     signal.signal(signal.SIGXFSZ, handler)
 
 
-def test_a_full_disk_ends_in_one_line_and_the_older_checkpoint_is_usable(call, copied_run, eager, at_log, disk):
+def test_a_full_disk_ends_in_one_line_and_the_older_checkpoint_is_usable(call, small_run, at_log, disk):
     at_log(7, fill_the_disk)
-    outcome = call(train.main, "--load_model", copied_run, "--max_steps", 12, "--save_every", 1)
+    outcome = call(train.main, "--load_model", small_run, "--max_steps", 12, "--save_every", 1)
     assert outcome.status == cli.PARTIAL
-    assert outcome.err.splitlines()[-1].startswith(
-        f"{Path(sys.argv[0]).name}: {copied_run}: cannot be written at step 7 (File too large). "
-    )
+    assert outcome.err.splitlines()[-1].startswith(f"{Path(sys.argv[0]).name}: {small_run}: cannot be written at step 7 (File too large). ")
     assert "The checkpoint of step 6 is intact; go on with: python train.py --load_model" in outcome.err
     assert "Traceback" not in outcome.err
-    assert checkpoint_steps(copied_run) == [4, 5, 6] and not list(copied_run.glob(".saving*"))
+    assert checkpoint_steps(small_run) == [4, 5, 6] and not list(small_run.glob(".saving*"))
 
 
-def test_a_run_folder_that_vanishes_ends_in_one_line(call, copied_run, eager, at_log):
-    at_log(7, lambda: shutil.rmtree(copied_run))
-    outcome = call(train.main, "--load_model", copied_run, "--max_steps", 12, "--save_every", 1)
+def test_a_run_folder_that_vanishes_ends_in_one_line(call, small_run, at_log):
+    at_log(7, lambda: shutil.rmtree(small_run))
+    outcome = call(train.main, "--load_model", small_run, "--max_steps", 12, "--save_every", 1)
     assert outcome.status == cli.PARTIAL
-    assert f"{copied_run}: cannot be written at step 7 (No such file or directory). The folder is gone" in outcome.err.splitlines()[-1]
-    assert not copied_run.exists()
+    assert f"{small_run}: cannot be written at step 7 (No such file or directory). The folder is gone" in outcome.err.splitlines()[-1]
+    assert not small_run.exists()
 
 
-@pytest.mark.long
-def test_a_record_that_rots_stops_the_run_or_is_left_out(call, records, tmp_path, eager):
+def test_a_record_that_rots_stops_the_run_or_is_left_out(call, stand_in, records, tmp_path):
     X = Path(shutil.copy(records[1], tmp_path / "rotten.tfrecords"))
     data = bytearray(X.read_bytes())
     data[-100] ^= 1
@@ -360,23 +378,24 @@ def test_a_record_that_rots_stops_the_run_or_is_left_out(call, records, tmp_path
 
 
 @pytest.mark.parametrize(
-    ("kinds", "told", "not_told"),
+    ("kinds", "reported", "not_reported"),
     [
         ("invert,copy", ["G_inverts", "F_copies"], ["F_inverts", "G_copies", "G_collapses", "F_collapses"]),
         ("collapse", ["G_collapses"], ["G_copies"]),
     ],
 )
-def test_generators_that_go_wrong_are_reported(call, records, tmp_path, monkeypatch, kinds, told, not_told):
+def test_generators_that_go_wrong_are_reported(call, records, tmp_path, monkeypatch, kinds, reported, not_reported):
     monkeypatch.setattr(model, "build_generator", builder(kinds))
+    monkeypatch.setattr(model, "Discriminator", lambda ndf, norm, name: one_convolution(1, 8, 8, norm, name))
     monkeypatch.setattr(health, "WARM_UP", 10)
-    flags = ["--image_size", 32, "--ndf", 4, "--pool_size", 0, "--log_every", 5, "--max_steps", 20]
+    flags = ["--image_size", 32, "--precision", "float32", "--pool_size", 0, "--log_every", 5, "--max_steps", 20]
     outcome = call(train.main, *records, *flags, "--checkpoints_dir", tmp_path, "--run_name", "run")
     assert outcome.status == cli.DONE
     events = [event for event, _ in history(tmp_path / "run")]
-    assert set(told) <= set(events) and not set(not_told) & set(events)
+    assert set(reported) <= set(events) and not set(not_reported) & set(events)
     assert len(set(events)) == len(events)  # each of them once, though they are due at 10, 15 and 20
     assert outcome.err.count("warning: G") == sum(event.startswith("G_") for event in events)
-    assert all(f"health/{topic}" in tags(tmp_path / "run") for topic in told)
+    assert all(f"health/{topic}" in tags(tmp_path / "run") for topic in reported)
 
 
 def tags(run: Path) -> list[str]:
@@ -397,22 +416,22 @@ def tags(run: Path) -> list[str]:
         (["--X", "missing.tfrecords"], ["missing.tfrecords", "no such file"]),
     ],
 )
-def test_what_contradicts_the_run_is_refused(call, trained_run, records, flags, words):
-    before = snapshot(trained_run)
+def test_what_contradicts_the_run_is_refused(call, stand_in_run, records, flags, words):
+    before = snapshot(stand_in_run)
     flags, words = ([str(word).replace("{X}", records[1]) for word in some] for some in (flags, words))
-    call(train.main, "--load_model", trained_run, *flags).assert_refused(*words)
-    assert snapshot(trained_run) == before
+    call(train.main, "--load_model", stand_in_run, *flags).assert_refused(*words)
+    assert snapshot(stand_in_run) == before
 
 
-def test_a_run_that_cannot_be_continued_is_refused(call, copied_run, tmp_path):
+def test_a_run_that_cannot_be_continued_is_refused(call, small_run, tmp_path):
     call(train.main, "--load_model", "nowhere", "--checkpoints_dir", tmp_path).assert_refused("--load_model nowhere", "no such run")
-    settings = json.loads((copied_run / "config.json").read_text())
-    (copied_run / "config.json").write_text(json.dumps(settings | {"n_res_blocks": 2}))
-    call(train.main, "--load_model", copied_run).assert_refused("model.ckpt-6", "other settings")
+    settings = json.loads((small_run / "config.json").read_text())
+    (small_run / "config.json").write_text(json.dumps(settings | {"ngf": 3}))
+    call(train.main, "--load_model", small_run).assert_refused("model.ckpt-6", "other settings")
 
 
-def test_auto_becomes_the_number_type_that_the_run_keeps(call, records, tmp_path, monkeypatch):
-    monkeypatch.setattr(train.Training, "go", lambda self, **_: cli.DONE)
+def test_auto_becomes_the_number_type_that_the_run_keeps(call, stand_in, records, tmp_path, monkeypatch):
+    monkeypatch.setattr(train, "train", lambda *args, **kwargs: cli.DONE)
     monkeypatch.setattr(devices, "native_precision", lambda: "bfloat16")
     folder, auto = ["--checkpoints_dir", tmp_path], ["--precision", "auto"]
     at = TINY_RUN.index("--precision")
@@ -425,37 +444,9 @@ def test_auto_becomes_the_number_type_that_the_run_keeps(call, records, tmp_path
     call(train.main, "--load_model", "run", *auto, *folder).assert_refused("--precision float32 (the run has bfloat16)")
 
 
-@pytest.mark.parametrize(
-    ("precision", "native", "words"),
-    [
-        ("bfloat16", "bfloat16", "bfloat16, which this device has"),
-        ("float32", "float32", "float32, as this device has no bfloat16"),
-        ("float32", "bfloat16", "float32, though this device has bfloat16, too"),
-        ("bfloat16", "float32", "many times slower; --init_from and --precision float32"),
-        ("float16", "float32", "float16"),
-    ],
-)
-def test_the_first_line_says_what_is_computed_in_and_why(precision, native, words):
-    assert words in train.number_type_words(precision, native)
-
-
-@pytest.mark.parametrize(("processors", "threads"), [(1, "1"), (2, "1"), (8, "4"), (None, "1")])
-def test_each_translation_gets_half_of_the_processors(monkeypatch, processors, threads):
-    monkeypatch.setattr(os, "environ", {})
-    monkeypatch.setattr(os, "cpu_count", lambda: processors)
-    devices.share_threads()
-    assert os.environ == {"TF_NUM_INTRAOP_THREADS": threads}
-
-
-def test_a_number_of_threads_that_is_set_stays(monkeypatch):
-    monkeypatch.setattr(os, "environ", {"TF_NUM_INTRAOP_THREADS": "3"})
-    devices.share_threads()
-    assert os.environ == {"TF_NUM_INTRAOP_THREADS": "3"}
-
-
-def test_a_run_is_named_by_the_minute(call, records, tmp_path, monkeypatch):
+def test_a_run_is_named_by_the_minute(call, stand_in, records, tmp_path, monkeypatch):
     monkeypatch.setattr(run_folder.time, "strftime", lambda form: "20200912-1241")
-    monkeypatch.setattr(train.Training, "go", lambda self, **_: cli.DONE)
+    monkeypatch.setattr(train, "train", lambda *args, **kwargs: cli.DONE)
     for _ in range(2):
         assert call(train.main, *records, *TINY_RUN, "--checkpoints_dir", tmp_path).status == cli.DONE
     assert sorted(f.name for f in tmp_path.iterdir()) == ["20200912-1241", "20200912-1241-2"]
@@ -483,30 +474,18 @@ def test_wrong_input_is_one_line_and_leaves_nothing(call, records, tmp_path, fla
     assert not (tmp_path / "runs").exists()
 
 
-def test_an_existing_run_name_is_refused(call, records, trained_run):
-    before = snapshot(trained_run)
-    outcome = call(train.main, *records, "--checkpoints_dir", trained_run.parent, "--run_name", trained_run.name, *TINY_RUN)
-    outcome.assert_refused(f"--run_name {trained_run.name}", "--load_model")
-    assert snapshot(trained_run) == before
+def test_an_existing_run_name_is_refused(call, records, stand_in_run):
+    before = snapshot(stand_in_run)
+    outcome = call(train.main, *records, "--checkpoints_dir", stand_in_run.parent, "--run_name", stand_in_run.name, *TINY_RUN)
+    outcome.assert_refused(f"--run_name {stand_in_run.name}", "--load_model")
+    assert snapshot(stand_in_run) == before
 
 
-def test_a_gate_opens_by_steps_or_by_time_whichever_is_first(monkeypatch):
-    monkeypatch.setattr(train.time, "monotonic", lambda: now)
-    for last, first in ((float("-inf"), [1]), (0.0, [])):
-        now = 0.0
-        gate, opened = train.Gate(steps=10, seconds=5, last=last), []
-        for step in range(1, 41):
-            now += 0.1 if step <= 20 else 2.0
-            if gate.due(step):
-                opened.append(step)
-        assert opened == [*first, 10, 20, 23, 26, 29, 30, 33, 36, 39, 40]
-
-
-def test_the_second_ctrl_c_stops_at_once(call, copied_run, eager, stop_at):
+def test_the_second_ctrl_c_stops_at_once(call, small_run, stop_at):
     before = signal.getsignal(signal.SIGINT)
     stop_at(7, signal.SIGINT, signal.SIGINT)
-    assert call(train.main, "--load_model", copied_run, "--max_steps", 20).status == cli.INTERRUPTED
-    assert checkpoint_steps(copied_run) == [4, 5, 6]
+    assert call(train.main, "--load_model", small_run, "--max_steps", 20).status == cli.INTERRUPTED
+    assert checkpoint_steps(small_run) == [4, 5, 6]
     assert signal.getsignal(signal.SIGINT) is before
 
 
@@ -523,33 +502,30 @@ def eval_flags(tmp_path, features_file) -> list:
 
 @pytest.fixture
 def kids(monkeypatch):
-    """`kids(step=kid, …)` sets what is measured as KID at these steps, and returns the steps that are."""
+    """`kids(at_2=kid, …)` sets what is measured as KID at these steps, and returns the steps that are."""
 
     def kids(**values: float) -> list[int]:
         measured = []
 
+        def evaluate(self, step):
+            now.append(step)
+            plain_evaluate(self, step)
+
         def measure(tests, G, F, before_each):
             before_each()
             numbers, sheet = plain(tests, G, F, before_each)
-            step = int(found.step)
-            measured.append(step)
-            return numbers | {f"{G}_kid": values[f"at_{step}"] for G in "GF"}, sheet
+            measured.append(now[-1])
+            return numbers | {f"{G}_kid": values[f"at_{now[-1]}"] for G in "GF"}, sheet
 
-        def translators(model):
-            nonlocal found
-            found = model
-            return plain_translators(model)
-
-        found, plain, plain_translators = None, held_out.TestPictures.measure, model.CycleGAN.translators
+        now, plain, plain_evaluate = [], held_out.TestPictures.measure, journal.Journal.evaluate
         monkeypatch.setattr(held_out.TestPictures, "measure", measure)
-        monkeypatch.setattr(model.CycleGAN, "translators", translators)
+        monkeypatch.setattr(journal.Journal, "evaluate", evaluate)
         return measured
 
     return kids
 
 
-@pytest.mark.long
-def test_a_run_is_measured_and_its_best_checkpoint_stays(call, records, tmp_path, eval_flags, eager, kids):
+def test_a_run_is_measured_and_its_best_checkpoint_stays(call, stand_in, records, tmp_path, eval_flags, kids):
     measured = kids(at_2=0.3, at_4=0.1, at_6=0.2, at_8=0.2, at_9=0.15)
     few = [*TINY_RUN[:12], "--max_steps", 9, "--log_every", 2, "--save_every", 1, *eval_flags, "--checkpoints_dir", tmp_path]
     outcome = call(train.main, *records, *few, "--run_name", "run")
@@ -577,16 +553,15 @@ def test_what_is_measured_is_what_would_be_exported(call, records, tmp_path, eva
     assert call(export_graph.main, "--checkpoint_dir", run, "--best", "--ema", *models).status == cli.DONE
     found = run_folder.evaluation(run)["best"]
     tests = held_out.TestPictures(tmp_path / "X", tmp_path / "Y", 32, None)
-    G, F = (translator.load(tmp_path / name) for name in ("G.pb", "F.pb"))
+    G, F = (model_files.load(tmp_path / name) for name in ("G.pb", "F.pb"))
     numbers, _ = tests.measure(lambda picture: G(picture[None])[0], lambda picture: F(picture[None])[0])
     assert numbers == pytest.approx({name: found[name] for name in numbers}, abs=1e-4)
 
 
-@pytest.mark.long
-def test_a_stop_does_not_wait_for_the_measuring_which_is_made_up_for(call, records, tmp_path, eval_flags, eager, kids, stop_at):
+def test_a_stop_does_not_wait_for_the_measuring_which_is_made_up_for(call, stand_in, records, tmp_path, eval_flags, kids, stop_at):
     measured = kids(at_2=0.3, at_4=0.1, at_6=0.2)
     stop_at(2, signal.SIGTERM)
-    flags = [*TINY_RUN[:12], "--max_steps", 4, "--log_every", 1, *eval_flags, "--checkpoints_dir", tmp_path]
+    flags = [*TINY_RUN[:12], "--max_steps", 4, "--log_every", 1, *eval_flags, "--features", "none", "--checkpoints_dir", tmp_path]
     assert call(train.main, *records, *flags, "--run_name", "run").status == cli.TERMINATED
     assert (measured, checkpoint_steps(tmp_path / "run")) == ([], [2])
     assert call(train.main, "--load_model", "run", "--checkpoints_dir", tmp_path).status == cli.DONE
@@ -595,7 +570,7 @@ def test_a_stop_does_not_wait_for_the_measuring_which_is_made_up_for(call, recor
     assert measured == [2, 4, 6]
 
 
-def test_test_pictures_that_vanish_do_not_stop_training(call, records, tmp_path, eval_flags, eager, at_log):
+def test_test_pictures_that_vanish_do_not_stop_training(call, stand_in, records, tmp_path, eval_flags, at_log):
     at_log(1, lambda: shutil.rmtree(tmp_path / "X"))
     flags = [*TINY_RUN[:12], "--max_steps", 4, "--log_every", 1, *eval_flags, "--checkpoints_dir", tmp_path]
     outcome = call(train.main, *records, *flags, "--run_name", "run")
@@ -603,7 +578,7 @@ def test_test_pictures_that_vanish_do_not_stop_training(call, records, tmp_path,
     assert "0.png: No such file or directory" in outcome.err
 
 
-def test_without_features_there_is_no_best(call, records, tmp_path, eval_flags, eager):
+def test_without_features_there_is_no_best(call, stand_in, records, tmp_path, eval_flags):
     flags = [*TINY_RUN[:12], "--max_steps", 2, *eval_flags, "--features", "none", "--checkpoints_dir", tmp_path]
     outcome = call(train.main, *records, *flags, "--run_name", "run")
     assert (outcome.status, run_folder.evaluation(tmp_path / "run").keys()) == (0, {"last"})
@@ -627,7 +602,108 @@ def test_test_pictures_that_cannot_be_read_are_told_before_there_is_a_run(call, 
     assert not folder.exists()
 
 
-def test_a_damaged_evaluation_is_as_none(tmp_path):
-    for text in ("", "[]", '{"best": 3}', '{"best": {"step": "x"}, "last": {"step": 4}}'):
-        (tmp_path / "evaluation.json").write_text(text)
-        assert run_folder.evaluation(tmp_path) == ({"last": {"step": 4}} if "4" in text else {})
+# --- what is handed to the loop
+
+
+class Records(SimpleNamespace):
+    """Stands in for a reader."""
+
+    def __len__(self) -> int:
+        return self.fingerprint["records"]
+
+
+def reader(name: str, total: int) -> Records:
+    return Records(name=name, total=total, fingerprint={"records": total}, share=None)
+
+
+def small_config(**settings) -> Config:
+    return Config(**{"image_size": 32, "precision": "float32", **settings})
+
+
+@pytest.fixture
+def one() -> Workers:
+    return Workers(tf.distribute.get_strategy())
+
+
+@pytest.mark.parametrize("totals", [(5, 3), (3, 5)])
+def test_an_epoch_passes_the_larger_domain(monkeypatch, one, totals):
+    small_networks(monkeypatch)
+    X, Y = map(reader, "XY", totals)
+    built = train.build_model(one, small_config(batch_size=2, n_epochs=4, n_epochs_decay=7, learning_rate=0.25), X, Y)
+    rate = built.learning_rate
+    assert (rate.decay_start, rate.total_steps, rate.rate) == (12, 33, 0.25)
+
+
+def test_a_model_is_a_function_of_the_seed(monkeypatch, one):
+    small_networks(monkeypatch)
+    X, Y = reader("X", 5), reader("Y", 3)
+    built = [train.build_model(one, small_config(seed=seed), X, Y) for seed in (3, 3, 4)]
+    assert same(built[0].G, built[1].G) and not same(built[0].G, built[2].G)
+
+
+class TwoWorkers(Workers):
+    """Worker 1 of two, to which the other one says `others`."""
+
+    def __init__(self, *others: str | int):
+        super().__init__(tf.distribute.get_strategy(), index=1, count=2)
+        self.others = iter(others)
+
+    def exchange(self, text):
+        return [next(self.others), text]
+
+    def add_up(self, number):
+        return number + next(self.others)
+
+    def check_alike(self, what, value):
+        pass
+
+
+def test_the_epoch_is_that_of_all_workers_shards(monkeypatch):
+    small_networks(monkeypatch)
+    X, Y = reader("X", 5), reader("Y", 3)
+    built = train.build_model(TwoWorkers(1, 40), small_config(shard_data=True, n_epochs=1, n_epochs_decay=0), X, Y)
+    assert (X.total, Y.total, built.learning_rate.total_steps) == (6, 43, 43)
+
+
+def test_readers_are_opened_as_the_settings_say(records, one):
+    config = Config(X=records[1], Y=records[3], image_size=32, load_size=40, batch_size=4, seed=3, skip_bad_records=True)
+    X, Y = train.open_data(one, config)
+    assert (X.name, Y.name, X.file, Y.file) == ("X", "Y", records[1], records[3])
+    for r in (X, Y):
+        assert (r.image_size, r.load_size, r.batch_size, r.seed[0], r.training) == (32, 40, 4, 3, True)
+        assert (r.skip_bad_records, r.first_row, r.row_count, r.share) == (True, 0, 4, None)
+    assert X.seed != Y.seed
+    X, Y = train.open_data(TwoWorkers(), config)
+    assert [(r.first_row, r.row_count, r.batch_size) for r in (X, Y)] == [(2, 2, 4)] * 2
+
+
+def test_each_worker_reads_its_own_shards_and_they_know_them_all(records, tmp_path):
+    specs = [
+        divide(Path(file), tmp_path / name, *counts) for file, name, counts in ((records[1], "x", (2, 1, 2)), (records[3], "y", (2, 1)))
+    ]
+    config = Config(X=specs[0], Y=specs[1], image_size=32, batch_size=4, shard_data=True)
+    workers = TwoWorkers()
+    own = train.open_data(workers, config)
+    assert [(r.share, r.batch_size, len(r.shards), len(r)) for r in own] == [((1, 2), 2, 1, 1), ((1, 2), 2, 1, 1)]
+    chief = TwoWorkers()
+    chief.index = 0
+    others = train.open_data(chief, config)
+    workers.others = iter([json.dumps({r.name: [shard.fingerprint for shard in r.shards] for r in others})])
+    found = train.fingerprints(workers, *own)
+    assert [part["records"] for part in found["X"]["shards"]] == [2, 1, 2] and found["X"]["records"] == 5
+    assert [part["records"] for part in found["Y"]["shards"]] == [2, 1] and found["Y"]["records"] == 3
+    assert train.fingerprints(workers, *(reader(name, 7) for name in "XY")) == {name: {"records": 7} for name in "XY"}
+
+
+def test_the_loop_is_handed_the_data_and_what_is_left_out(monkeypatch, one):
+    X, Y = reader("X", 5), reader("Y", 3)
+    X.bad, Y.bad, X.describe = {}, {2: "damaged"}, None
+    Y.describe = lambda bad: f"y.tfrecords: {bad}"
+    handed = []
+    monkeypatch.setattr(loop, "run", lambda *args: handed.append(args) or cli.DONE)
+    monkeypatch.setattr(reader_module, "feed_pairs", lambda *args: args)
+    assert train.train(one, "model", X, Y, "run", "tests", {"ngf": [1, 2]}) == cli.DONE
+    ((trained, data, workers, run, tests, changed),) = handed
+    assert (trained, workers, run, tests, changed) == ("model", one, "run", "tests", {"ngf": [1, 2]})
+    assert data.pictures == (5, 3) and data.batches(7) == (X, Y, 7)
+    assert data.left_out() == {"Y 2": "y.tfrecords: {2: 'damaged'}; left out"}

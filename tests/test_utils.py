@@ -2,7 +2,6 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from system import devices
 from utils import ImagePool, convert2float, convert2int
 
 
@@ -24,7 +23,8 @@ def picture(value: int) -> tf.Tensor:
 
 def replay(pool: ImagePool, first: int, last: int) -> list[int]:
     """Feeds one picture a step, painted with the step's number; returns the numbers that come back."""
-    return [int(pool.query(picture(step), step)[0, 0, 0, 0]) for step in range(first, last)]
+    query = tf.function(pool.query, autograph=False)
+    return [int(query(picture(step), tf.constant(step, tf.int64))[0, 0, 0, 0]) for step in range(first, last)]
 
 
 def test_a_filling_pool_gives_each_picture_back_and_keeps_it():
@@ -52,11 +52,11 @@ def test_every_slot_is_swapped():
 def test_a_batch_is_as_its_pictures_one_after_another():
     """Also inside a batch each picture fills or swaps by itself: the first batch of 3 fills 2 places, then swaps."""
     pool = ImagePool(2, (1, 1, 3))
-    kept = set()
+    kept, query = set(), tf.function(pool.query, autograph=False)
     for step in range(40):
         batch = tf.reshape(tf.range(3.0) + 3 * step, (3, 1, 1, 1)) * tf.ones((1, 1, 1, 3))
         kept |= {3 * step, 3 * step + 1, 3 * step + 2}
-        returned = [int(v) for v in pool.query(batch, step)[:, 0, 0, 0]]
+        returned = [int(v) for v in query(batch, tf.constant(step, tf.int64))[:, 0, 0, 0]]
         if step == 0:
             assert returned[:2] == [0, 1]
             kept |= {0, 1}
@@ -64,6 +64,25 @@ def test_a_batch_is_as_its_pictures_one_after_another():
         if step:
             inside = [int(v) for v in pool.pictures[:, 0, 0, 0]]
             assert len(set(inside)) == 2  # no picture twice
+
+
+def test_the_pictures_of_a_batch_draw_one_by_one():
+    pool, swapped, slots = ImagePool(20, (1, 1, 3)), set(), set()
+    query = tf.function(pool.query, autograph=False)
+    for step in range(30):
+        batch = tf.reshape(tf.range(4.0) + 4 * step, (4, 1, 1, 1)) * tf.ones((1, 1, 1, 3))
+        before = pool.pictures[:, 0, 0, 0].numpy()
+        returned = query(batch, tf.constant(step, tf.int64))[:, 0, 0, 0].numpy()
+        if step >= 5:  # it is full
+            swapped.add(tuple((returned != batch[:, 0, 0, 0].numpy()).tolist()))
+            slots.add(tuple(np.flatnonzero(before != pool.pictures[:, 0, 0, 0].numpy()).tolist()))
+    assert len(swapped) > 8 and max(map(len, slots)) > 2
+
+
+def test_the_first_draws_are_these():
+    """So that a run that was begun before goes on alike."""
+    pool = ImagePool(3, (2, 2, 3), 7)
+    assert replay(pool, 0, 16) == [0, 1, 2, 3, 4, 2, 6, 0, 8, 9, 5, 11, 12, 1, 14, 15]
 
 
 def test_what_happens_is_a_function_of_seed_and_step():
@@ -84,34 +103,3 @@ def test_the_pool_works_inside_a_compiled_step(jit):
     for step in range(20):
         expected = plain.query(picture(step), tf.constant(step, tf.int64))
         assert np.array_equal(query(picture(step), tf.constant(step, tf.int64)), expected)
-
-
-@pytest.mark.parametrize(
-    ("flags", "precision"),
-    [("fpu avx512_bf16 amx", "bfloat16"), ("amx_bf16", "bfloat16"), ("fpu avx512f avx2", "float32"), (None, "float32")],
-)
-def test_a_cpu_has_bfloat16_or_not(tmp_path, monkeypatch, flags, precision):
-    cpu = tmp_path / "cpuinfo"
-    if flags:  # other systems have no such file
-        cpu.write_text(f"processor\t: 0\nflags\t\t: {flags}\nbugs\t\t: spectre_v1\n")
-    monkeypatch.setattr(devices, "Path", lambda path: cpu)
-    monkeypatch.setattr(tf.config, "list_physical_devices", lambda kind: [])
-    assert devices.native_precision() == precision
-
-
-@pytest.mark.parametrize(
-    ("generations", "precision"),
-    [
-        ([(8, 0)], "bfloat16"),
-        ([(12, 0), (9, 0)], "bfloat16"),
-        ([(7, 5)], "float32"),  # it has float16, but that is for who asks for it
-        ([(6, 1)], "float32"),
-        ([(8, 0), (7, 0)], "float32"),  # what all of them can
-        ([(8, 0), None], "float32"),  # AMD's say nothing
-    ],
-)
-def test_the_oldest_gpu_decides(monkeypatch, generations, precision):
-    details = [{"compute_capability": g} if g else {} for g in generations]
-    monkeypatch.setattr(tf.config, "list_physical_devices", lambda kind: range(len(details)))
-    monkeypatch.setattr(tf.config.experimental, "get_device_details", lambda gpu: details[gpu])
-    assert devices.native_precision() == precision

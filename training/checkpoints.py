@@ -1,4 +1,4 @@
-"""A run's checkpoints: each appears whole or not at all, and an old one goes only when a newer one stands."""
+"""A run's checkpoints: each appears completely or not at all, and an old one is removed only when a newer one is complete."""
 
 import contextlib
 import os
@@ -16,9 +16,9 @@ NAME = "model.ckpt"  # a checkpoint is model.ckpt-STEP.index and model.ckpt-STEP
 
 
 class Checkpoints:
-    """The checkpoints of `model` in the folder `run`, whose lock the caller holds. One whose index stands is complete: it is renamed last.
+    """The checkpoints of `model` in the folder `run`, whose lock the caller holds. One that has an index is complete: that file comes last.
 
-    That of every `keep_every` steps is a milestone, which stays; that of the step `best` stays until another is.
+    The newest five are kept; beside them the milestones, every `keep_every` steps, and that of the step `best`.
     """
 
     def __init__(self, run: AnyPath, model: tf.Module, keep_every: int | None = None, best: int | None = None):
@@ -35,11 +35,11 @@ class Checkpoints:
         return max(self.steps(), default=None)
 
     def is_milestone(self, step: int) -> bool:
-        """Tells whether the checkpoint of this step is due whatever else is, and stays."""
+        """Tells whether this step has a checkpoint that is kept for good."""
         return self.keep_every is not None and step % self.keep_every == 0
 
     def save(self, step: int) -> None:
-        """Writes a checkpoint; then the one that is now the sixth goes. Raises `OSError` or a TensorFlow error, the others being intact."""
+        """Writes a checkpoint and removes the sixth newest. Raises `OSError` or a TensorFlow error, and leaves the others intact."""
         before = self.steps()
         folder = self.run / f".saving-{step}"
         folder.mkdir()
@@ -56,23 +56,23 @@ class Checkpoints:
                 storage.remove(folder)
 
         after = sorted({*before, step})
-        # Those that had fallen out before are milestones, maybe of another keep_every, and none of ours to remove.
-        self._remove([s for s in before[-KEEP:] if s not in after[-KEEP:] and not self._stays(s)], after)
+        # Those that were no longer among the newest before are milestones, maybe of another keep_every, and stay.
+        self._remove([s for s in before[-KEEP:] if s not in after[-KEEP:] and not self._is_kept(s)], after)
 
     def keep_as_best(self, step: int) -> None:
-        """From now on this one stays, and not the one that was the best before."""
+        """From now on this one is kept, and the one that was the best before no longer is."""
         before, self.best = self.best, step
         steps = self.steps()
-        if before in steps[:-KEEP] and not self._stays(before):
+        if before in steps[:-KEEP] and not self._is_kept(before):
             self._remove([before], steps)
 
-    def _stays(self, step: int) -> bool:
+    def _is_kept(self, step: int) -> bool:
         return self.is_milestone(step) or step == self.best
 
     def _remove(self, old: list[int], steps: list[int]) -> None:
         self._write_state([step for step in steps if step not in old])
         for step in old:
-            for file in sorted(self._files(step), reverse=True):  # the index first: without its data it would promise too much
+            for file in sorted(self._files(step), reverse=True):  # the index first: without it the rest is no checkpoint
                 file.unlink()
 
     def restore(self, mend: bool = True) -> tuple[int, list[int]]:
@@ -112,13 +112,13 @@ class Checkpoints:
                 file.unlink()
 
     def _readable(self, step: int) -> bool:
-        """Reads a checkpoint to its end; all in it has checksums. Raises `OSError` if that fails for a reason outside of its files."""
+        """Reads all of a checkpoint, checksums included. Raises `OSError` if its files cannot be reached."""
         try:
-            # Not tf.train.load_checkpoint, which looks for a folder first, and finds one in ram://, where all that names begin with is one.
+            # Not tf.train.load_checkpoint, which looks for a folder first: in ram:// every beginning of a name is one.
             reader = tf.compat.v1.train.NewCheckpointReader(str(self.run / f"{NAME}-{step}"))
             for name in reader.get_variable_to_shape_map():
                 reader.get_tensor(name)
-        except Exception:  # of many kinds, as TensorFlow words and maps them
+        except Exception:  # TensorFlow raises many kinds
             for file in self._files(step):
                 storage.check_reachable(file)
             return False
@@ -134,12 +134,12 @@ class Checkpoints:
     def _write_state(self, steps: list[int]) -> None:
         """Writes the file by which `tf.train.latest_checkpoint` finds the newest."""
         lines = [f'model_checkpoint_path: "{NAME}-{steps[-1]}"', *(f'all_model_checkpoint_paths: "{NAME}-{s}"' for s in steps)]
-        with storage.whole(self.run / "checkpoint") as file:
+        with storage.atomic_write(self.run / "checkpoint") as file:
             file.write_text("\n".join(lines) + "\n")
 
 
 def read_parts(checkpoint: str, **parts: tf.Module | tf.Variable) -> None:
-    """Restores some parts of the model that a checkpoint holds, by name, and leaves the others. Raises `InputError` if they do not fit."""
+    """Restores some parts of the model in a checkpoint, by name. Raises `InputError` if they do not fit."""
     model = tf.Module()
     for name, part in parts.items():
         setattr(model, name, part)
@@ -150,20 +150,21 @@ def read_parts(checkpoint: str, **parts: tf.Module | tf.Variable) -> None:
 
 
 def initialise(model, checkpoint: str) -> None:
-    """Gives a new model's networks the weights that those of another run, of the same architecture, have in a checkpoint.
+    """Gives a new model the networks of another run's checkpoint, of the same architecture.
 
-    Moving averages go on from that run's; if it keeps none, they begin as the networks. Raises `InputError` if the weights do not fit.
+    Moving averages begin as that run's, or as the networks if it keeps none. Raises `InputError` if the weights do not fit.
     """
-    names = ["G", "F", "D_X", "D_Y"]
-    averages = model.config.ema and Config.load(storage.path(checkpoint).parent).ema
-    read_parts(checkpoint, **{name: getattr(model, name) for name in names + (["G_ema", "F_ema"] if averages else [])})
-    if model.config.ema and not averages:
-        model.start_average()
+    averages = {name: average for name, (average, _) in model.averages.items()}
+    if averages and not Config.load(storage.path(checkpoint).parent).ema:
+        read_parts(checkpoint, **model.networks)
+        model.start_averages()
+    else:
+        read_parts(checkpoint, **model.networks, **averages)
 
 
 def _sync(path: AnyPath) -> None:
     if not isinstance(path, Path):
-        return  # it has been written when it was closed
+        return  # remote storage writes a file when it is closed
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

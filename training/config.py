@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from system import storage
-from system.cli import InputError, Parser, number
+from system.cli import BooleanFlag, InputError, Number, Parser
 from system.storage import AnyPath
 
 FORMAT_VERSION = 1
@@ -32,13 +32,13 @@ class Config:
         "TFRecord file of domain X, made by build_data.py; its shards: x.tfrecords@4 for four, or a pattern, 'x-*.tfrecords'",
     )
     Y: str = _setting("data/tfrecords/orange.tfrecords", str, "TFRecord file, or shards, of domain Y")
-    image_size: int = _setting(256, number(int, 32, 4096, multiple=4), "side of the training crops, pixels; a multiple of 4", True)
+    image_size: int = _setting(256, Number(int, 32, 4096, multiple=4), "side of the training crops, pixels; a multiple of 4", True)
     load_size: int | None = _setting(
-        None, number(int, 32, 8192), "short side that pictures are resized to before the crop [image_size · 286/256]", True
+        None, Number(int, 32, 8192), "short side that pictures are resized to before the crop [image_size · 286/256]", True
     )
-    batch_size: int = _setting(1, number(int, 1, 4096), "pictures of each domain a step", True)
+    batch_size: int = _setting(1, Number(int, 1, 4096), "pictures of each domain a step", True)
     use_lsgan: bool = _setting(True, bool, "least-squares adversarial loss; --nouse_lsgan: cross entropy", True)
-    real_label: float = _setting(1.0, number(float, 0, 2), "what the discriminators answer for real pictures (the chapter's project: 0.9)")
+    real_label: float = _setting(1.0, Number(float, 0, 2), "what the discriminators answer for real pictures (the chapter's project: 0.9)")
     norm: str = _setting("instance", str, "normalisation in every block", True, choices=("instance", "batch"))
     upsample: str = _setting(
         "resize",
@@ -48,10 +48,10 @@ class Config:
         choices=("transpose", "resize"),
     )
     n_res_blocks: int | None = _setting(
-        None, number(int, 0, 100), "residual blocks in a generator [6 for an image_size up to 128, else 9]", True
+        None, Number(int, 0, 100), "residual blocks in a generator [6 for an image_size up to 128, else 9]", True
     )
-    ngf: int = _setting(64, number(int, 1, 1024), "filters of the generators' first layer", True)
-    ndf: int = _setting(64, number(int, 1, 1024), "filters of the discriminators' first layer", True)
+    ngf: int = _setting(64, Number(int, 1, 1024), "filters of the generators' first layer", True)
+    ndf: int = _setting(64, Number(int, 1, 1024), "filters of the discriminators' first layer", True)
     init_from: str | None = _setting(
         None,
         str,
@@ -60,20 +60,20 @@ class Config:
         True,
         metavar="RUN",
     )
-    lambda1: float = _setting(10.0, number(float, 0), "weight of the cycle loss X → Y → X")
-    lambda2: float = _setting(10.0, number(float, 0), "weight of the cycle loss Y → X → Y")
+    lambda1: float = _setting(10.0, Number(float, 0), "weight of the cycle loss X → Y → X")
+    lambda2: float = _setting(10.0, Number(float, 0), "weight of the cycle loss Y → X → Y")
     lambda_identity: float = _setting(
-        0.5, number(float, 0), "weight of the identity loss, as a share of lambda, which holds on to colours; 0: not computed, and faster"
+        0.5, Number(float, 0), "weight of the identity loss, as a share of lambda, which holds on to colours; 0: not computed, and faster"
     )
-    learning_rate: float = _setting(2e-4, number(float, 0), "Adam's learning rate before it decays")
-    beta1: float = _setting(0.5, number(float, 0, 0.9999), "Adam's first-moment decay")
-    pool_size: int = _setting(50, number(int, 0, 10_000), "generated pictures of each domain kept for the discriminators; 0: none", True)
+    learning_rate: float = _setting(2e-4, Number(float, 0), "Adam's learning rate before it decays")
+    beta1: float = _setting(0.5, Number(float, 0, 0.9999), "Adam's first-moment decay")
+    pool_size: int = _setting(50, Number(int, 0, 10_000), "generated pictures of each domain kept for the discriminators; 0: none", True)
     ema: float = _setting(
-        0.999, number(float, 0, 0.999999), "decay of a moving average of the generators' weights, which is what is exported; 0: none", True
+        0.999, Number(float, 0, 0.999999), "decay of a moving average of the generators' weights, which is what is exported; 0: none", True
     )
-    n_epochs: int = _setting(100, number(int, 0), "epochs at the full learning rate; one epoch passes the larger data set once")
-    n_epochs_decay: int = _setting(100, number(int, 0), "epochs after that, in which the learning rate falls linearly to 0")
-    max_steps: int | None = _setting(None, number(int, 1), "stop at this step at the latest; the decay then spans the second half")
+    n_epochs: int = _setting(100, Number(int, 0), "epochs at the full learning rate; one epoch passes the larger data set once")
+    n_epochs_decay: int = _setting(100, Number(int, 0), "epochs after that, in which the learning rate falls linearly to 0")
+    max_steps: int | None = _setting(None, Number(int, 1), "stop at this step at the latest; the decay then spans the second half")
     precision: str = _setting(
         "auto",
         str,
@@ -82,12 +82,12 @@ class Config:
         choices=PRECISIONS,
     )
     xla: bool = _setting(False, bool, "compile the training step with XLA: longer to start, faster on most GPUs, slower on CPUs")
-    seed: int = _setting(0, number(int, 0, 2**31 - 1), "seed of initialisation, order, augmentation and pools", True)
-    log_every: int = _setting(100, number(int, 1), "steps between scalars, or 30 s if that is sooner")
-    image_every: int = _setting(500, number(int, 1), "steps between pictures and histograms, or 5 min if that is sooner")
-    save_every: int = _setting(1000, number(int, 1), "steps between checkpoints, or 5 min if that is sooner; the newest five are kept")
-    keep_every: int | None = _setting(None, number(int, 1), "keep the checkpoint of every so many steps for good, beside the newest five")
-    eval_every: int | None = _setting(None, number(int, 1), "steps between measurements on test pictures; the best checkpoint is kept")
+    seed: int = _setting(0, Number(int, 0, 2**31 - 1), "seed of initialisation, order, augmentation and pools", True)
+    log_every: int = _setting(100, Number(int, 1), "steps between scalars, or 30 s if that is sooner")
+    image_every: int = _setting(500, Number(int, 1), "steps between pictures and histograms, or 5 min if that is sooner")
+    save_every: int = _setting(1000, Number(int, 1), "steps between checkpoints, or 5 min if that is sooner; the newest five are kept")
+    keep_every: int | None = _setting(None, Number(int, 1), "keep the checkpoint of every so many steps for good, beside the newest five")
+    eval_every: int | None = _setting(None, Number(int, 1), "steps between measurements on test pictures; the best checkpoint is kept")
     X_test: str | None = _setting(None, str, "folder of test pictures of X, for --eval_every", metavar="DIR")
     Y_test: str | None = _setting(None, str, "folder of test pictures of Y, for --eval_every", metavar="DIR")
     features: str | None = _setting(
@@ -130,7 +130,7 @@ class Config:
     def save(self, run: AnyPath) -> None:
         """Writes `config.json` into the run folder."""
         settings = {"format_version": FORMAT_VERSION, "generator": "resnet", **dataclasses.asdict(self)}
-        with storage.whole(run / "config.json") as file:
+        with storage.atomic_write(run / "config.json") as file:
             file.write_text(json.dumps(settings, indent=2) + "\n")
 
     @classmethod
@@ -157,15 +157,12 @@ class Config:
 
 def _valid(field: dataclasses.Field, value: Any) -> bool:
     """Tells whether a setting's flag could have given `value`."""
-    type = field.metadata["type"]
+    kind = field.metadata["type"]
     if value is None:
         return field.default is None
-    if type in (bool, str):
-        return isinstance(value, type) and value in field.metadata.get("choices", [value])
-    try:
-        return type(json.dumps(value)) == value
-    except (ValueError, argparse.ArgumentTypeError):
-        return False
+    if isinstance(kind, Number):
+        return type(value) in (int, kind.kind) and kind.problem(value) is None
+    return isinstance(value, kind) and value in field.metadata.get("choices", [value])
 
 
 def add_arguments(parser: Parser) -> None:
@@ -177,17 +174,6 @@ def add_arguments(parser: Parser) -> None:
         if argument.pop("type") is bool:
             parser.add_argument(f"--{field.name}", action=BooleanFlag, default=argparse.SUPPRESS, **argument)
         else:
-            type = field.metadata["type"]
-            if "choices" not in argument:
-                argument.setdefault("metavar", "FILE" if type is str else "N" if type.__name__ == "int" else "VALUE")
-            parser.add_argument(f"--{field.name}", type=type, default=argparse.SUPPRESS, **argument)
-
-
-class BooleanFlag(argparse.Action):
-    """`--name` and, as in the chapter, `--noname`."""
-
-    def __init__(self, option_strings, dest, **kwargs):
-        super().__init__([*option_strings, *(f"--no{o.removeprefix('--')}" for o in option_strings)], dest, nargs=0, **kwargs)
-
-    def __call__(self, parser, namespace, values, option_string=None):
-        setattr(namespace, self.dest, not option_string.startswith("--no"))
+            if field.metadata["type"] is str and "choices" not in argument:
+                argument.setdefault("metavar", "FILE")
+            parser.add_argument(f"--{field.name}", type=field.metadata["type"], default=argparse.SUPPRESS, **argument)

@@ -1,4 +1,4 @@
-"""A run's folder, `checkpoints/RUN`: how it is made and found, whose it is while a process trains in it, and its history."""
+"""A run's folder, `checkpoints/RUN`: how it is made, found and locked, and its history."""
 
 import contextlib
 import errno
@@ -6,13 +6,14 @@ import fcntl
 import itertools
 import json
 import os
+import shlex
 import socket
 import time
 from collections.abc import Iterator
 from pathlib import Path, PurePath
 from typing import Any
 
-from pictures import shards
+from pictures import fingerprints
 from system import storage
 from system.cli import InputError
 from system.storage import AnyPath
@@ -30,7 +31,7 @@ def check_run_name(name: str, checkpoints_dir: AnyPath) -> None:
 
 
 def new_run(checkpoints_dir: AnyPath, name: str | None, config: Config, data: dict[str, dict]) -> AnyPath:
-    """Makes a run folder with its settings and the fingerprints of its data, whole from the beginning.
+    """Makes a run folder with its settings and the fingerprints of its data; it appears with both in it.
 
     It is called `name`, or the time as YYYYmmdd-HHMM, with -2 and so on if that minute has one. Raises `InputError`.
     """
@@ -40,7 +41,7 @@ def new_run(checkpoints_dir: AnyPath, name: str | None, config: Config, data: di
     for name_or_time in [name] if name is not None else itertools.chain([stamp], (f"{stamp}-{n}" for n in itertools.count(2))):
         run = checkpoints_dir / name_or_time
         try:
-            with storage.whole(run) as folder:  # a rename, which fails where there is a folder with something in it
+            with storage.atomic_write(run) as folder:  # a rename, which fails where there is a folder with something in it
                 folder.mkdir()
                 config.save(folder)
                 (folder / DATA).write_text(json.dumps(data, indent=2) + "\n")
@@ -52,7 +53,7 @@ def new_run(checkpoints_dir: AnyPath, name: str | None, config: Config, data: di
 
 
 def _meanings(name: str, checkpoints_dir: AnyPath) -> tuple[AnyPath, AnyPath]:
-    """Where a name that was typed can be: in `checkpoints_dir`, or else it is a path."""
+    """What a name that was typed can mean: a run in `checkpoints_dir`, or a path."""
     return checkpoints_dir / name, storage.path(name)
 
 
@@ -73,9 +74,14 @@ def find_weights(name: str, checkpoints_dir: AnyPath) -> str:
 
 
 def may_mean(name: str, checkpoint: str, checkpoints_dir: AnyPath) -> bool:
-    """Tells whether `find_weights` may have found that checkpoint, which need not stand any more."""
+    """Tells whether `find_weights` may have found that checkpoint, which need not exist any more."""
     found = storage.path(checkpoint)
     return any(path in (found, found.parent) for path in _meanings(name, checkpoints_dir))
+
+
+def continue_command(run: AnyPath) -> str:
+    """The command that continues a run."""
+    return f"python train.py --load_model{'=' if str(run).startswith('-') else ' '}{shlex.quote(str(run))}"
 
 
 def has_checkpoint(run: AnyPath) -> bool:
@@ -130,41 +136,18 @@ def locked(run: AnyPath) -> Iterator[None]:
 
 
 def data_contradictions(run: AnyPath, *readers) -> list[str]:
-    """Lists the readers whose files, or shares of them, are not those that the run was begun with, going by their fingerprints.
-
-    A file that is cut off, and may be (--skip_bad_records), counts as the same if it has no more records than that. In how many files the
-    same records lie does not matter, unless one is cut off. Raises `InputError`.
-    """
-    file, wrong = run / DATA, []
+    """Lists the readers whose files, or shares of them, are not those that the run was begun with. Raises `InputError`."""
+    file = run / DATA
     try:
         begun = json.loads(file.read_text())
-        for reader in readers:
-            then, now = begun[reader.name], reader.fingerprint
-            before = then.get("shards", [then])
-            if reader.share:  # of the other workers' shards it knows nothing
-                worker, workers = reader.share
-                before = before[worker::workers]
-                then = shards.joined(before)
-            if reader.cut_off and len(before) == len(reader.shards) and all(map(_is_rest, reader.shards, before)):
-                reader.expect(*(shard["records"] for shard in before))
-            elif any(now[key] != then[key] for key in ("records", "bytes", "headers")):
-                wrong.append(f"--{reader.name} {reader.file}: {_describe(now)} (the run has {_describe(then)})")
+        problems = [(reader, fingerprints.contradiction(reader, begun[reader.name])) for reader in readers]
     except (ValueError, TypeError, KeyError, AttributeError, FileNotFoundError):
         raise InputError(f"{file}: missing or damaged; it says which data the run was begun with") from None
-    return wrong
-
-
-def _is_rest(shard, fingerprint: dict) -> bool:
-    """Tells whether a reader's file is the one with that fingerprint, or may be what is left of it."""
-    return shard.records <= fingerprint["records"] if shard.cut_off else shard.fingerprint == fingerprint
-
-
-def _describe(fingerprint: dict) -> str:
-    return f"{fingerprint['records']} records, {fingerprint['bytes']} bytes, headers {fingerprint['headers']}"
+    return [f"--{reader.name} {reader.file}: {problem}" for reader, problem in problems if problem]
 
 
 def evaluation(run: AnyPath) -> dict[str, dict]:
-    """What was measured on test pictures: "last" and "best", each with its step; of what there was none yet, or cannot be read, nothing."""
+    """What was measured on test pictures: "last" and "best", each with its step, as far as they exist and can be read."""
     try:
         found = json.loads((run / EVALUATION).read_text())
         return {kind: numbers for kind, numbers in found.items() if isinstance(numbers["step"], int)}
@@ -174,7 +157,7 @@ def evaluation(run: AnyPath) -> dict[str, dict]:
 
 def note_evaluation(run: AnyPath, last: dict[str, Any], best: dict[str, Any] | None) -> None:
     """Writes what `evaluation` reads."""
-    with storage.whole(run / EVALUATION) as file:
+    with storage.atomic_write(run / EVALUATION) as file:
         file.write_text(json.dumps({"last": last} | ({"best": best} if best else {}), indent=2) + "\n")
 
 

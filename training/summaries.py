@@ -8,7 +8,6 @@ import numpy as np
 import tensorflow as tf
 
 from system.storage import AnyPath
-from utils import convert2int
 
 
 class Summaries:
@@ -25,13 +24,13 @@ class Summaries:
         self.writer.flush()
 
     def pictures(self, sample: dict[str, tf.Tensor], step: int) -> None:
-        """`sample`: what `CycleGAN.sample` returns; the discriminators' answers become histograms."""
+        """`sample`: what a model's `sample` returns, pictures as uint8 (B, H, W, 3); the discriminators' answers become histograms."""
         with self.writer.as_default(step):
             for name, value in sample.items():
                 if name.startswith("D_"):
                     tf.summary.histogram(name, value)
                 else:
-                    tf.summary.image(name, convert2int(value))
+                    tf.summary.image(name, value)
         self.writer.flush()
 
     def sheet(self, name: str, sheet: np.ndarray, step: int) -> None:

@@ -8,7 +8,7 @@ import tensorflow as tf
 from conftest import draw
 
 import inference
-from formats import translator
+from formats import model_files
 from pictures import images
 from system.cli import InputError
 
@@ -82,7 +82,7 @@ def frozen(tmp_path_factory):
 
 def test_it_translates_as_its_own_session_does(frozen):
     file, run = frozen
-    model = translator.load(file)
+    model = model_files.load(file)
     assert (model.image_size, model.fixed_size) == (SIZE, SIZE)
     assert (model.metadata["source"], model.metadata["target"]) == ("apple", "orange")
     pictures = np.stack([draw(seed, SIZE, SIZE) for seed in range(2)])
@@ -94,7 +94,7 @@ def test_it_translates_as_its_own_session_does(frozen):
 def test_a_placeholder_with_a_batch_of_one_is_as_good(tmp_path):
     run = freeze(tmp_path / "m.pb", shape=(1, SIZE, SIZE, 3))
     picture = draw(3, SIZE, SIZE)
-    assert np.abs(translator.load(tmp_path / "m.pb")(picture[None])[0].astype(int) - run(picture[None] / np.float32(127.5) - 1)).max() <= 2
+    assert np.abs(model_files.load(tmp_path / "m.pb")(picture[None])[0].astype(int) - run(picture[None] / np.float32(127.5) - 1)).max() <= 2
 
 
 @pytest.mark.parametrize(
@@ -106,6 +106,13 @@ def test_pictures_of_other_sizes_are_brought_to_its_own_or_go_in_tiles(call, fro
     assert outcome.status == 0
     assert images.read(tmp_path / "b.png").shape == (*shape, 3)
     assert ("tiles are blended" in outcome.err) == (max(shape) > SIZE)
+
+
+@pytest.mark.parametrize("height, width", [(32, 20), (5, 32), (9, 14)])
+def test_smaller_pictures_are_mirrored_for_it(frozen, height, width):
+    model, picture = model_files.load(frozen[0]), draw(0, height, width)
+    mirrored = np.pad(picture, [(0, SIZE - height), (0, SIZE - width), (0, 0)], "symmetric")
+    assert np.array_equal(model(np.stack([picture, 255 - picture]))[0], model(mirrored[None])[0, :height, :width])
 
 
 def test_the_chapters_size_is_taken_and_another_refused(call, frozen, tmp_path):
@@ -148,9 +155,9 @@ def cut(file: Path) -> None:
 def test_other_files_are_told_apart(tmp_path, make, words):
     make(tmp_path / "m.pb")
     with pytest.raises(InputError, match=f"^{tmp_path}/m.pb: ({words})"):
-        translator.load(tmp_path / "m.pb")
+        model_files.load(tmp_path / "m.pb")
 
 
 def test_a_part_of_a_saved_model_names_its_folder(model_file):
     with pytest.raises(InputError, match=f"is part of a SavedModel; name its folder, {model_file}$"):
-        translator.load(model_file / "saved_model.pb")
+        model_files.load(model_file / "saved_model.pb")

@@ -1,6 +1,5 @@
 """A model file becomes a function of pictures, and stands alone."""
 
-import collections
 import gc
 import shutil
 import subprocess
@@ -12,20 +11,29 @@ import pytest
 import tensorflow as tf
 from conftest import draw
 
-from formats import frozen_graph, translator
+from formats import model_files
+from formats.translator import Translator
 from system.cli import InputError
 
 ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(scope="module")
-def translate(model_file) -> translator.Translator:
-    return translator.load(model_file)
+def translate(model_file) -> Translator:
+    return model_files.load(model_file)
 
 
 def test_it_knows_what_the_model_is_for(translate, model_file):
     assert translate.file == model_file and translate.image_size == 32
-    expected = {"image_size": 32, "generator": "resnet", "source": "apple", "target": "orange", "format_version": 1}
+    expected = {
+        "image_size": 32,
+        "generator": "resnet",
+        "source": "apple",
+        "target": "orange",
+        "format_version": 1,
+        "multiple": 4,
+        "smallest": 8,
+    }
     assert translate.metadata == expected
 
 
@@ -56,7 +64,7 @@ def test_what_is_added_to_fit_the_network_is_cut_off_again(translate):
 def test_it_needs_neither_its_file_nor_anything_else(translate, model_file, tmp_path):
     copy = tmp_path / "copy.pb"
     shutil.copytree(model_file, copy)
-    other = translator.load(copy)
+    other = model_files.load(copy)
     shutil.rmtree(copy)
     gc.collect()
     picture = draw(0)[None]
@@ -70,15 +78,33 @@ def test_it_imports_no_training_code():
     assert (done.returncode, done.stdout) == (0, "\n"), done.stderr
 
 
-@pytest.mark.parametrize("kind", [translator.Translator, frozen_graph.FrozenGraph])
-def test_too_little_memory_is_pythons_error(kind):
-    def fail(*args, **inputs):
-        raise tf.errors.ResourceExhaustedError(None, None, "OOM")
+@pytest.mark.parametrize(
+    ("error", "raised"),
+    [
+        (tf.errors.ResourceExhaustedError(None, None, "OOM"), MemoryError),
+        (RuntimeError("Failed to allocate memory for requested buffer of size 9"), MemoryError),
+        (RuntimeError("no such device"), RuntimeError),
+    ],
+)
+def test_too_little_memory_is_pythons_error_whatever_runs_the_model(error, raised):
+    def fail(*inputs):
+        raise error
 
-    fail.signatures = collections.defaultdict(lambda: fail)
-    fail.inputs = [tf.zeros((8, 8, 3))]
-    with pytest.raises(MemoryError, match="OOM"):
-        kind(Path("m.pb"), {}, fail)(draw(0, 8, 8)[None])
+    model = Translator(Path("m.pb"), {}, "CPU", fail, measure=fail, run_part=fail)
+    for ask in (model, model.statistics, lambda some: model(some, np.zeros((2, 9)))):
+        with pytest.raises(raised, match=str(error.args[-1] if raised is RuntimeError else "OOM|allocate")):
+            ask(draw(0, 8, 8)[None])
+
+
+def test_parts_are_translated_with_the_statistics_of_the_whole():
+    def run_part(parts, statistics):
+        return parts + statistics.astype(np.uint8)
+
+    model = Translator(Path("m.pb"), {}, "CPU", lambda some: some, measure=lambda parts: parts.max(), run_part=run_part)
+    some = draw(0, 8, 8)[None]
+    assert model(some) is some and model.statistics(some) == some.max()
+    assert np.array_equal(model(some, np.array(3)), some + np.uint8(3))
+    assert Translator(Path("m.pb"), {}, "CPU", lambda some: some).statistics(some) is None
 
 
 def damage(file: Path, model_file: Path) -> None:
@@ -109,4 +135,4 @@ def test_what_is_no_model_of_ours_is_told_apart(tmp_path, model_file, make, word
     file = tmp_path / "model.pb"
     make(file, model_file)
     with pytest.raises(InputError, match=f"^{file}: .*{words}"):
-        translator.load(file)
+        model_files.load(file)

@@ -59,7 +59,7 @@ def main(name: str) -> None:
 
     import export_graph
     import train
-    from formats import translator
+    from formats import model_files
     from pictures import images
     from system import cli
 
@@ -82,7 +82,7 @@ def main(name: str) -> None:
         models = ["--XtoY_model", f"./{name}{suffix}", "--YtoX_model", f"./back{suffix}"]
         assert cli.run(export_graph.main, ["--checkpoint_dir", name, *models, "--format", format]) == cli.DONE
         back = Path(f"back{suffix}")
-        images.write(f"{name}{suffix}.png", translator.load(f"{name}{suffix}")(picture[None])[0])
+        images.write(f"{name}{suffix}.png", model_files.load(f"{name}{suffix}")(picture[None])[0])
         shutil.rmtree(back) if back.is_dir() else back.unlink()
     Path("expected.json").write_text(json.dumps(expected, indent=1) + "\n")
     with tarfile.open(HERE / f"{name}.tar.xz", "w:xz") as archive:

@@ -25,5 +25,8 @@ def test_the_page_holds_every_picture_and_needs_nothing_else():
 
 
 def test_names_are_text_and_never_markup():
-    page = gallery.page("<b>", "&", ['"'], [("<img src=x onerror=alert(1)>", [gallery.thumbnail(np.zeros((8, 8, 3), np.uint8))])])
-    assert "<b>" not in page and "<img src=x" not in page and "&lt;img src=x onerror" in page
+    names = ["<b>", "<i>", '<u alt="">', "<img src=x onerror=alert(1)>"]
+    title, note, column, name = names
+    page = gallery.page(title, note, [column], [(name, [gallery.thumbnail(np.zeros((8, 8, 3), np.uint8))])])
+    assert not any(name in page for name in names) and "&lt;img src=x onerror" in page
+    assert 'alt="&lt;u alt=&quot;&quot;&gt;: &lt;img' in page

@@ -133,3 +133,18 @@ def test_leftovers_are_what_a_pattern_would_mix_up(here):
 )
 def test_a_domain_is_called_after_its_files(data, expected):
     assert shards.domain(data) == expected
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("horse2zebra", ("horse", "zebra")),
+        ("winter2summer_yosemite", ("winter", "summer_yosemite")),
+        ("a2b2c", ("a", "b2c")),
+        ("maps", None),
+        ("2x", None),
+        ("x2", None),
+    ],
+)
+def test_a_name_says_what_is_translated_into_what(name, expected):
+    assert shards.domains(name) == expected

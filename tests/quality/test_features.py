@@ -1,5 +1,8 @@
 """Pictures become the vectors that their network makes of them, at its size and in its range."""
 
+import inspect
+import types
+
 import keras
 import numpy as np
 import pytest
@@ -37,18 +40,20 @@ def test_no_picture_is_judged_by_pixels_that_it_cannot_have(features_file):
 
 
 def test_inception_gets_its_own_range_and_size(monkeypatch):
-    """With random weights, which need no network."""
-    plain = keras.applications.InceptionV3
-    keras.utils.set_random_seed(0)
-    network = plain(include_top=False, pooling="avg", weights=None)
-    monkeypatch.setattr(
-        keras.applications, "InceptionV3", lambda **asked: network if asked == {"include_top": False, "pooling": "avg"} else 0
-    )
+    """Without its weights, which need a network to fetch: means in their place."""
+    asked, plain, means = [], inspect.signature(keras.applications.InceptionV3), lambda pictures: pictures.mean(axis=(1, 2))
+
+    def network(*args, **settings):
+        asked.append(plain.bind(*args, **settings).arguments)
+        return types.SimpleNamespace(predict_on_batch=means)
+
+    monkeypatch.setattr(keras.applications, "InceptionV3", network)
     found = features.inception()
-    expected = network(keras.applications.inception_v3.preprocess_input(images.resize(PICTURES[0], 299, 299)[None].astype("float32")))
-    vectors = found(PICTURES[:1])
-    assert vectors.shape == (1, 2048) and "ImageNet" in found.name and "not those" in found.name
-    np.testing.assert_allclose(vectors, expected, rtol=1e-3, atol=1e-4)
+    vectors = found(PICTURES)
+    resized = np.stack([images.resize(picture, 299, 299) for picture in PICTURES])
+    np.testing.assert_allclose(vectors, means(keras.applications.inception_v3.preprocess_input(resized.astype("float32"))), atol=1e-6)
+    assert asked == [{"include_top": False, "pooling": "avg"}]
+    assert "ImageNet" in found.name and "not those" in found.name and found.first_side is None
 
 
 def test_weights_that_cannot_be_fetched_are_told(monkeypatch):
@@ -73,17 +78,22 @@ def test_other_models_are_refused(tmp_path, wrong, words):
         features.load(save_features(tmp_path / "wrong", **wrong))
 
 
-def test_what_is_no_model_is_refused(tmp_path, model_file):
+def test_what_is_no_model_is_refused(tmp_path):
     with pytest.raises(InputError, match="--features .*nowhere: no SavedModel"):
         features.load(tmp_path / "nowhere")
     (tmp_path / "damaged").mkdir()
     (tmp_path / "damaged" / "saved_model.pb").write_text("damaged")
     with pytest.raises(InputError, match="cannot be loaded"):
         features.load(tmp_path / "damaged")
-    with pytest.raises(InputError, match="takes input_image and returns output_image"):  # a translator
-        features.load(model_file)
-    module = tf.Module()
-    module.serve = tf.function(lambda x: {"y": x}, input_signature=[tf.TensorSpec((None, 8), tf.float32)])
-    tf.saved_model.save(module, str(tmp_path / "vectors"), {"serving_default": module.serve})
-    with pytest.raises(InputError, match="needs square pictures"):
-        features.load(tmp_path / "vectors")
+    for change, shape, dtype, words in (
+        (lambda input_image: {"output_image": input_image}, (None, None, None, 3), tf.uint8, "takes input_image and returns output_image"),
+        (lambda x: {"y": x}, (None, 8), tf.float32, "needs square pictures"),
+        (lambda x: {"y": x[:, 0, 0]}, (None, 8, 9, 3), tf.float32, "needs square pictures"),
+        (lambda x: {"y": x[:, 0, 0]}, (None, 8, 8, 4), tf.float32, "needs square pictures"),
+        (lambda x: {"y": x[:, 0, 0]}, (1, 8, 8, 3), tf.float32, "needs square pictures"),
+    ):
+        module = tf.Module()
+        module.serve = tf.function(change, input_signature=[tf.TensorSpec(shape, dtype)], autograph=False)
+        tf.saved_model.save(module, str(tmp_path / "other"), {"serving_default": module.serve})
+        with pytest.raises(InputError, match=words):
+            features.load(tmp_path / "other")

@@ -5,18 +5,21 @@ import pytest
 from conftest import draw
 
 from pictures import images
-from quality import features, held_out, metrics
-from quality.held_out import RoundTrip, TestPictures
+from quality import metrics
+from quality.directions import SHEET_COLUMNS
+from quality.features import Features
+from quality.held_out import TestPictures
 from system.cli import InputError
 
 X, Y = [draw(i, 40, 60) for i in range(4)], [draw(10 + i, 52, 32) for i in range(3)]
+NETWORK = Features("pixels", 4, lambda pictures: pictures[:, ::2].reshape(len(pictures), -1))
 
 
 def halve(picture: np.ndarray) -> np.ndarray:
     return picture // 2
 
 
-def double(picture: np.ndarray) -> np.ndarray:
+def brighten(picture: np.ndarray) -> np.ndarray:
     return np.uint8(np.minimum(picture.astype(int) * 2, 255))
 
 
@@ -28,34 +31,39 @@ def folders(tmp_path):
     return tmp_path / "x", tmp_path / "y"
 
 
-def test_a_round_trip_is_measured_where_it_begins():
-    trip = RoundTrip()
-    picture = np.full((4, 4, 3), 100, np.uint8)
-    for translated, cycled, same in ((100, 103, 100), (102, 100, 151), (103, 100, 100), (200, 100, 100)):
-        trip.take(picture, *(np.full((4, 4, 3), value, np.uint8) for value in (translated, cycled, same)))
-    assert trip.result() == pytest.approx({"cycle_error": 3 / 255 / 4, "identity_error": 51 / 255 / 4, "unchanged": 0.5})
-
-
-def test_both_ways_are_measured(folders, features_file):
-    network = features.load(features_file)
-    tests = TestPictures(*folders, 16, network)
-    numbers, sheet = tests.measure(halve, double)
-    squares = {name: [images.centre_square(picture, 16) for picture in pictures] for name, pictures in (("X", X), ("Y", Y))}
-    assert {square.shape for pictures in squares.values() for square in pictures} == {(16, 16, 3)}
+def test_both_ways_are_measured(folders, monkeypatch):
+    sheets, sheet_of = [], images.contact_sheet
+    monkeypatch.setattr(images, "contact_sheet", lambda rows: sheets.append(rows) or sheet_of(rows))
+    tests = TestPictures(*folders, 16, NETWORK)
+    numbers, sheet = tests.measure(halve, brighten)
+    x, y = ([images.centre_square(picture, 16) for picture in pictures] for pictures in (X, Y))
+    assert {square.shape for square in x + y} == {(16, 16, 3)}
 
     def error(a, b):
         return np.mean([metrics.l1(p, q) for p, q in zip(a, b, strict=True)])
 
-    x, y = squares["X"], squares["Y"]
-    assert numbers["G_cycle_error"] == pytest.approx(error(x, [double(halve(p)) for p in x])) and numbers["G_cycle_error"] < 1 / 255
-    assert numbers["F_cycle_error"] == pytest.approx(error(y, [halve(double(p)) for p in y]))
-    assert numbers["G_identity_error"] == pytest.approx(error(x, map(double, x)))
-    assert numbers["F_identity_error"] == pytest.approx(error(y, map(halve, y)))
-    kid, deviation = metrics.kid(network(y), network([halve(p) for p in x]))
-    assert (numbers["G_kid"], numbers["G_kid_standard_error"]) == pytest.approx((kid, deviation))
-    assert numbers["F_fid"] == pytest.approx(metrics.fid(network(x), network([double(p) for p in y])))
-    assert numbers["G_unchanged"] == numbers["F_unchanged"] == 0
+    for name, source, target, G, F in (("G", x, y, halve, brighten), ("F", y, x, brighten, halve)):
+        fakes, real = [G(picture) for picture in source], NETWORK(target)
+        assert numbers[f"{name}_cycle_error"] == pytest.approx(error(source, map(F, fakes)))
+        assert numbers[f"{name}_identity_error"] == pytest.approx(error(source, map(F, source)))
+        assert numbers[f"{name}_unchanged"] == 0
+        kid, deviation = metrics.kid(real, NETWORK(fakes))
+        assert (numbers[f"{name}_kid"], numbers[f"{name}_kid_standard_error"]) == pytest.approx((kid, deviation))
+        assert numbers[f"{name}_fid"] == pytest.approx(metrics.fid(real, NETWORK(fakes)))
+    assert len(numbers) == 12 and numbers["G_cycle_error"] < 1 / 255 and tests.features is NETWORK
+
+    ((rows),) = sheets
+    assert [label for label, _ in rows] == ["X", "G(X)", "and back", "Y", "F(Y)", "and back"]
+    expected = [x, [*map(halve, x)], [brighten(halve(p)) for p in x], y, [*map(brighten, y)], [halve(brighten(p)) for p in y]]
+    assert all(np.array_equal(found, row) for (_, found), row in zip(rows, expected, strict=True))
     assert sheet.shape[0] > 6 * 160 and sheet.dtype == np.uint8
+
+
+def test_the_sheet_shows_the_first_of_many(tmp_path):
+    for i in range(SHEET_COLUMNS + 1):
+        images.write(tmp_path / f"{i}.png", draw(i, 16, 16))
+    tests = TestPictures(tmp_path, tmp_path, 16, None)
+    assert [len(pictures) for pictures in tests.shown.values()] == [SHEET_COLUMNS] * 2
 
 
 def test_a_copier_is_found_out(folders):
@@ -64,21 +72,26 @@ def test_a_copier_is_found_out(folders):
 
 
 def test_measuring_can_be_broken_off(folders):
+    """Before any picture, of the second translation too."""
     seen = []
 
     def before_each():
         seen.append(1)
-        if len(seen) == 3:
+        if len(seen) == 6:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        TestPictures(*folders, 16, None).measure(halve, double, before_each)
-    assert len(seen) == 3
+        TestPictures(*folders, 16, None).measure(halve, brighten, before_each)
+    assert len(seen) == 6
+    seen.extend([1])
+    TestPictures(*folders, 16, None).measure(halve, brighten, before_each)
+    assert len(seen) == 7 + len(X) + len(Y)
 
 
-def test_too_few_pictures_are_refused(folders, features_file):
+def test_too_few_pictures_are_refused(folders):
     (folders[1] / "0.png").unlink()
     with pytest.raises(InputError, match="y: 2 pictures; KID and FID need 3"):
-        TestPictures(*folders, 16, features.load(features_file))
+        TestPictures(*folders, 16, NETWORK)
+    with pytest.raises(InputError, match="y: 2 pictures; KID and FID need 3"):
+        TestPictures(*folders[::-1], 16, NETWORK)
     TestPictures(*folders, 16, None)
-    assert held_out.check_count(folders[0], 3) is None

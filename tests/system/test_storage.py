@@ -1,4 +1,4 @@
-"""Files and folders on this machine and on remote storage (TensorFlow's ram://): the same calls, the same errors, whole or not at all."""
+"""Files and folders on this machine and on remote storage (TensorFlow's ram://): the same calls, the same errors, atomic writes."""
 
 import errno
 import itertools
@@ -67,10 +67,10 @@ def test_files_and_folders_are_what_they_are(place):
     (place / "folder" / "file").write_text("é")
     assert (place / "folder").is_dir() and not (place / "folder").is_file()
     file = place / "folder" / "file"
-    assert file.is_file() and not file.is_dir() and file.exists() and storage.stands(file)
+    assert file.is_file() and not file.is_dir() and file.exists() and storage.lexists(file)
     assert file.read_text() == "é" and file.read_bytes() == "é".encode() and storage.size(file) == 2
     assert not (place / "none").exists() and not (place / "none").is_dir() and not (place / "none").is_file()
-    assert not storage.stands(place / "none")
+    assert not storage.lexists(place / "none")
     assert [path.name for path in place.iterdir()] == ["folder"]
     assert list((place / "folder").glob("f*e")) == [file] and list((place / "folder").glob("e*")) == []
 
@@ -93,6 +93,16 @@ def test_a_file_grows(place):
     for text in ("a\n", "b\n"):
         storage.append(place / "file", text)
     assert snapshot(place) == {"file": b"a\nb\n"}
+
+
+def test_a_remote_file_is_opened_to_append(monkeypatch):
+    """ram:// appends in any case."""
+    modes, open_file = [], tf.io.gfile.GFile
+    monkeypatch.setattr(tf.io.gfile, "GFile", lambda name, mode: modes.append(mode) or open_file(name, mode))
+    file = remote_folder() / "file"
+    storage.append(file, "a")
+    file.write_text("b")
+    assert modes == ["ab", "wb"]
 
 
 def test_all_of_a_folder_can_be_walked_moved_and_removed(place):
@@ -121,13 +131,14 @@ def test_names_are_found_by_a_pattern(place):
 
 def test_a_remote_folder_moves_so_that_what_its_readers_look_for_comes_last(monkeypatch):
     folder = remote_folder()
-    for name in ("variables/data", "saved_model.pb", "fingerprint.pb"):
+    names = ["variables/data", "assets/a", "saved_model.pb", "fingerprint.pb"]
+    for name in reversed(names):
         (folder / "old" / name).parent.mkdir(exist_ok=True)
         (folder / "old" / name).write_text(name)
     moved, rename = [], tf.io.gfile.rename
     monkeypatch.setattr(tf.io.gfile, "rename", lambda a, b, overwrite: moved.append(b) or rename(a, b, overwrite))
     storage.replace(folder / "old", folder / "new")
-    assert moved == [f"{folder}/new/{name}" for name in ("variables/data", "saved_model.pb", "fingerprint.pb")]
+    assert moved == [f"{folder}/new/{name}" for name in names]
 
 
 def test_storage_that_cannot_be_reached_is_named(monkeypatch):
@@ -148,13 +159,77 @@ def raiser(error: Exception):
     return function
 
 
-# --- whole
+# --- checks of outputs
+
+
+def test_a_broken_link_is_there_too(tmp_path):
+    (tmp_path / "link").symlink_to("nowhere")
+    assert storage.lexists(tmp_path / "link")
+    with pytest.raises(cli.InputError, match=f"^--output {tmp_path / 'link'}: exists; --overwrite replaces it"):
+        storage.check_output("--output", tmp_path / "link", overwrite=False)
+    storage.remove(tmp_path / "link")
+    assert not storage.lexists(tmp_path / "link")
+
+
+def test_a_link_to_a_folder_is_removed_without_the_folder(tmp_path):
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "link").symlink_to("folder")
+    storage.remove(tmp_path / "link")
+    assert [path.name for path in tmp_path.iterdir()] == ["folder"]
+
+
+def test_an_output_is_a_file_that_is_not_there_or_may_be_replaced(place):
+    (place / "folder").mkdir()
+    (place / "file").write_text("old")
+    storage.check_output("--output", place / "new" / "file", overwrite=False)
+    storage.check_output("--output", place / "file", overwrite=True)
+    for path, overwrite, words in (
+        ("file", False, "exists; --overwrite replaces it"),
+        ("folder", True, "is a folder; name a file"),
+        ("file/deeper/x", True, f"{place / 'file'} is no folder; name another place"),
+    ):
+        with pytest.raises(cli.InputError) as error:
+            storage.check_output("--output", place / path, overwrite)
+        assert str(error.value).endswith(words) and str(place / path) in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "words"),
+    [
+        ("a", "./a", "a: the same file as --b"),
+        ("a/b", "a", "a/b: inside --b"),
+        ("a", "a/b/c", "a: a folder above --b"),
+        ("link/x", "a/x", "link/x: the same file as --b"),
+        ("a/b", "a/c", None),
+        ("a", "ab", None),
+    ],
+)
+def test_two_outputs_are_apart(tmp_path, one, other, words):
+    (tmp_path / "a").mkdir()
+    (tmp_path / "link").symlink_to("a")
+    if words is None:
+        storage.check_apart("--a", tmp_path / one, "--b", tmp_path / other)
+    else:
+        with pytest.raises(cli.InputError, match=f"^--a {tmp_path}/{words} {tmp_path / other}; name another$"):
+            storage.check_apart("--a", tmp_path / one, "--b", tmp_path / other)
+
+
+def test_links_are_walked_but_not_in_circles(tmp_path):
+    for folder in ("top/a", "elsewhere"):
+        (tmp_path / folder).mkdir(parents=True)
+        (tmp_path / folder / "file").touch()
+    (tmp_path / "top/link").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "top/a/up").symlink_to("..")
+    assert sorted(snapshot(tmp_path / "top")) == ["a/file", "link/file"]
+
+
+# --- atomic writes
 
 
 @pytest.mark.parametrize("kind, files", [("file", {"a/b/target": b"new"}), ("folder", {"a/b/target/inside": b"new"})])
-def test_whole_appears_at_the_end(place, kind, files):
+def test_an_output_appears_at_the_end(place, kind, files):
     target = place / "a" / "b" / "target"
-    with storage.whole(target) as temporary:
+    with storage.atomic_write(target) as temporary:
         fill(temporary, kind)
         assert not target.exists()
     assert snapshot(place) == files
@@ -162,8 +237,8 @@ def test_whole_appears_at_the_end(place, kind, files):
 
 @pytest.mark.parametrize("kind", ["nothing", "file", "folder"])
 @pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt])
-def test_whole_that_fails_leaves_nothing(place, kind, error):
-    with pytest.raises(error), storage.whole(place / "a" / "b" / "target") as temporary:
+def test_an_output_that_fails_leaves_nothing(place, kind, error):
+    with pytest.raises(error), storage.atomic_write(place / "a" / "b" / "target") as temporary:
         if kind != "nothing":
             fill(temporary, kind)
         raise error
@@ -171,39 +246,58 @@ def test_whole_that_fails_leaves_nothing(place, kind, error):
     assert isinstance(place, RemotePath) or list(place.iterdir()) == []
 
 
-def test_whole_replaces_a_file_only_if_it_succeeds(place):
+def test_an_output_replaces_a_file_only_if_it_succeeds(place):
     target = place / "target"
     target.write_text("old")
-    with pytest.raises(ValueError), storage.whole(target) as temporary:
+    with pytest.raises(ValueError), storage.atomic_write(target) as temporary:
         temporary.write_text("half")
         raise ValueError
     assert snapshot(place) == {"target": b"old"}
-    with storage.whole(target) as temporary:
+    with storage.atomic_write(target) as temporary:
         temporary.write_text("new")
     assert snapshot(place) == {"target": b"new"}
 
 
-def test_whole_that_fails_keeps_what_others_put_into_its_new_folder(place):
-    with pytest.raises(ValueError), storage.whole(place / "a" / "b" / "target"):
+def test_an_output_that_fails_keeps_what_others_put_into_its_new_folder(place):
+    with pytest.raises(ValueError), storage.atomic_write(place / "a" / "b" / "target"):
         (place / "a" / "other").write_text("kept")
         raise ValueError
     assert snapshot(place) == {"a/other": b"kept"}
 
 
-def test_whole_takes_the_longest_names_two_at_a_time(place):
+def test_outputs_take_the_longest_names_two_at_a_time(place):
     names = ["果" * 84 + digit for digit in "12"]  # 253 bytes of the 255 that a name can have
-    with storage.whole(place / names[0]) as first, storage.whole(place / names[1]) as second:
+    with storage.atomic_write(place / names[0]) as first, storage.atomic_write(place / names[1]) as second:
         first.write_text("1")
         second.write_text("2")
     assert snapshot(place) == {names[0]: b"1", names[1]: b"2"}
 
 
-def test_whole_names_the_target_in_errors(tmp_path, call):
+def test_an_output_names_the_target_in_errors(tmp_path, call):
     def main(argv):
-        with storage.whole(tmp_path) as temporary:  # a folder is there
+        with storage.atomic_write(tmp_path) as temporary:  # a folder is there
             temporary.write_text("new")
 
     call(main).assert_refused(f" {tmp_path}: Is a directory")
+
+
+@pytest.mark.parametrize(
+    ("named", "found"), [(None, "target"), ("temporary", "target"), ("temporary/inside", "target"), ("other", "other")]
+)
+def test_an_error_about_the_temporary_path_names_the_target(tmp_path, named, found):
+    with pytest.raises(OSError) as error, storage.atomic_write(tmp_path / "target") as temporary:
+        name = None if named is None else named.replace("temporary", str(temporary))
+        raise OSError(errno.ENOSPC, "No space left on device", name)
+    assert str(error.value.filename) == (str(tmp_path / "target") if found == "target" else found)
+
+
+def test_a_temporary_path_has_a_name_of_its_own(tmp_path):
+    with storage.atomic_write(tmp_path / "target") as one, storage.atomic_write(tmp_path / "target") as other:
+        assert one != other and one.parent == other.parent == tmp_path
+        assert one.name.startswith(".target.tmp-") and not one.exists()
+        one.write_text("1")
+        other.write_text("2")
+    assert (tmp_path / "target").read_text() == "1"  # the last to be renamed
 
 
 # --- the commands

@@ -5,6 +5,7 @@ import os
 import socket
 import subprocess
 import sys
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -12,12 +13,14 @@ import pytest
 import replicas
 import tensorflow as tf
 from conftest import TINY_RUN, divide
+from standin import small_networks
 
 import train
 from model import CycleGAN
 from pictures import shards
 from system import cli
-from system.workers import Workers, connect, task
+from system.cli import InputError, Stopped
+from system.workers import GONE, NUMBER, Workers, connect, task
 
 TESTS = Path(__file__).parents[1]
 
@@ -70,8 +73,14 @@ def test_two_replicas_make_the_steps_of_one_device(float64, one, two):
     assert_same(replicas.train(two, 4, traced=False), replicas.train(one, 4, traced=False))
 
 
-def test_batch_norm_averages_are_those_of_all_replicas(float64, two):
+def test_small_networks_learn_the_same_on_two_replicas(float64, one, two, monkeypatch):
+    small_networks(monkeypatch)
+    assert_same(replicas.train(two, 2, traced=False), replicas.train(one, 2, traced=False))
+
+
+def test_batch_norm_averages_are_those_of_all_replicas(float64, two, monkeypatch):
     """Each replica normalises its own pictures, so the steps are not those of one device; but all replicas must stay alike."""
+    small_networks(monkeypatch)
     both, batches = replicas.model(two, norm="batch"), replicas.batches(two)
     replicas.step(two, both, next(batches), traced=False)
     averages = [w.value for network in (both.G, both.D_Y) for w in network.non_trainable_weights]
@@ -79,6 +88,79 @@ def test_batch_norm_averages_are_those_of_all_replicas(float64, two):
     for average in averages:
         first, second = (part.numpy() for part in two.strategy.experimental_local_results(average))
         np.testing.assert_array_equal(first, second)
+
+
+class Heard(Workers):
+    """Worker `index` of two, that hears `others` from the other one, word by word."""
+
+    def __init__(self, index: int, *others: int):
+        super().__init__(tf.distribute.get_strategy(), index, 2)
+        self.others, self.said = iter(others), []
+
+    def hear(self, word: int = 0) -> list[int]:
+        self.said.append(word)
+        return [word, next(self.others)] if self.index == 0 else [next(self.others), word]
+
+
+def test_all_start_or_none():
+    with Heard(0, 0).all_or_none():
+        pass
+    workers = Heard(0, 0)
+    with pytest.raises(InputError, match="mine"), workers.all_or_none():
+        raise InputError("mine")
+    assert workers.said == [GONE]
+    for index in (0, 1):
+        with pytest.raises(Stopped, match=f"worker {1 - index} cannot start; it says why"), Heard(index, GONE).all_or_none():
+            pass
+
+
+def test_workers_end_together_or_hear_why_not():
+    workers = Heard(1, 0)
+    with workers.to_the_end(lambda: "lost"):
+        pass
+    assert workers.said == [0]
+    workers = Heard(1, 0)
+    with pytest.raises(KeyError), workers.to_the_end(lambda: "lost"):
+        raise KeyError
+    assert workers.said == [GONE]
+    workers, lost = Heard(1), tf.errors.UnavailableError(None, None, "reset")
+    with pytest.raises(Stopped, match="lost at 3"), workers.to_the_end(lambda: "lost at 3"):
+        raise lost
+    assert workers.said == []  # there is nobody to hear it
+    with pytest.raises(tf.errors.UnavailableError), Workers(tf.distribute.get_strategy()).to_the_end(lambda: "lost"):
+        raise lost
+
+
+def test_workers_compare_and_add_up():
+    assert Heard(0, NUMBER + 30).add_up(12) == 42
+    Heard(1, NUMBER + zlib.crc32(b"a")).check_alike("settings", "a")
+    with pytest.raises(InputError, match="the settings of worker 1 are not those of worker 0"):
+        Heard(0, NUMBER + zlib.crc32(b"b")).check_alike("settings", "a")
+
+
+def test_alone_a_worker_hears_itself(one):
+    assert (one.hear(7), one.exchange("ä"), one.add_up(3), one.is_chief) == ([7], ["ä"], 3, True)
+    one.check_alike("settings", "a")
+    assert one.rows(3) == (0, 3) and one.spread("rows") == "rows"
+
+
+def test_each_worker_reads_its_part_of_a_batch(two):
+    first, second = (Workers(two.strategy, index, 2) for index in (0, 1))
+    assert (first.rows(4), second.rows(4)) == ((0, 2), (2, 2)) and (first.is_chief, second.is_chief) == (True, False)
+    assert first.replicas_here == 1 and two.replicas_here == 2
+    for workers in (first, two):
+        with pytest.raises(InputError, match="--batch_size 3: .* use 2 or 4"):
+            workers.rows(3)
+
+
+def test_each_replica_gets_its_rows(two):
+    parts = two.strategy.experimental_local_results(two.spread(tf.constant([1, 2, 3, 4])))
+    assert [part.numpy().tolist() for part in parts] == [[1, 2], [3, 4]] and two.first(two.spread(tf.constant([5, 6]))) == 5
+
+
+def test_the_devices_are_named(one, two):
+    assert (one.where(), two.where()) == ("CPU", "2 × CPU")
+    assert Workers(two.strategy, 0, 2).where() == "2 × CPU, 2 workers"
 
 
 @pytest.mark.long

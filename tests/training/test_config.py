@@ -12,8 +12,8 @@ from training import config
 from training.config import Config
 
 FIELDS = {field.name: field for field in dataclasses.fields(Config)}
-KINDS = {name: getattr(field.metadata["type"], "__name__", "") for name, field in FIELDS.items()}
-NUMBERS = [name for name, kind in KINDS.items() if kind in ("int", "float")]
+KINDS = {name: getattr(field.metadata["type"], "kind", field.metadata["type"]) for name, field in FIELDS.items()}
+NUMBERS = [name for name, kind in KINDS.items() if kind in (int, float)]
 
 
 def parser() -> Parser:
@@ -48,6 +48,16 @@ def test_sizes_follow_from_the_image_size(image_size, load_size, n_res_blocks):
 def test_what_is_given_is_taken():
     settings = Config(image_size=256, load_size=256, n_res_blocks=0)
     assert (settings.load_size, settings.n_res_blocks) == (256, 0)
+
+
+def test_epochs_at_either_learning_rate_suffice():
+    assert Config(n_epochs=0).n_epochs_decay == Config(n_epochs_decay=0).n_epochs == 100
+    with pytest.raises(InputError, match="nothing to train"):
+        Config(n_epochs=0, n_epochs_decay=0)
+
+
+def test_the_architecture_is_what_shapes_weights():
+    assert config.ARCHITECTURE == ("norm", "upsample", "n_res_blocks", "ngf", "ndf")
 
 
 def test_the_chapters_recipe_is_the_chapters():
@@ -146,6 +156,7 @@ def test_wrong_values_are_refused_with_a_remedy(refuse, argv, words):
 
 
 OTHER = {"X": "a b.tfrecords", "image_size": 64, "use_lsgan": False, "norm": "batch", "learning_rate": 1e-5, "max_steps": 7, "ema": 0.5}
+OTHER |= {"lambda1": 5, "X_test": "x"}  # 5 for 5.0, as JSON may have it
 
 
 @pytest.mark.parametrize("settings", [{}, OTHER])
@@ -166,6 +177,12 @@ def test_a_run_keeps_its_settings(tmp_path, settings):
         ({"image_size": 130}, "damaged (image_size 130)"),
         ({"use_lsgan": 1}, "damaged (use_lsgan 1)"),
         ({"learning_rate": float("nan")}, "damaged (learning_rate nan)"),
+        ({"learning_rate": 10**400}, "damaged (learning_rate 1000"),
+        ({"image_size": 256.0}, "damaged (image_size 256.0)"),
+        ({"max_steps": 0}, "damaged (max_steps 0)"),
+        ({"max_steps": "9"}, "damaged (max_steps '9')"),
+        ({"X": None}, "damaged (X None)"),
+        ({"X_test": 5}, "damaged (X_test 5)"),
         ({"X": 5}, "damaged (X 5)"),
         ({"wings": 2}, "'wings'"),
         ({"load_size": 100}, "--load_size 100"),

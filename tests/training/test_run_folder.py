@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from conftest import divide, draw, snapshot, write_records
 
-from pictures import shards
+from pictures import fingerprints, shards
 from reader import Reader
 from system.cli import InputError
 from training import run_folder
@@ -177,6 +177,25 @@ def test_the_history_grows_by_a_line(tmp_path):
     assert all(line["process"] == os.getpid() and line["host"] and line["time"] for line in lines)
 
 
+def test_a_damaged_evaluation_is_as_none(tmp_path):
+    for text in ("", "[]", '{"best": 3}', '{"best": {"step": "x"}, "last": {"step": 4}}'):
+        (tmp_path / "evaluation.json").write_text(text)
+        assert run_folder.evaluation(tmp_path) == ({"last": {"step": 4}} if "4" in text else {})
+
+
+def test_what_was_measured_is_remembered(tmp_path):
+    assert run_folder.evaluation(tmp_path) == {}
+    run_folder.note_evaluation(tmp_path, {"step": 4, "G_kid": 0.5}, None)
+    assert run_folder.evaluation(tmp_path) == {"last": {"step": 4, "G_kid": 0.5}}
+    run_folder.note_evaluation(tmp_path, {"step": 6}, {"step": 4})
+    assert run_folder.evaluation(tmp_path) == {"last": {"step": 6}, "best": {"step": 4}}
+
+
+@pytest.mark.parametrize(("run", "words"), [("runs/a", " runs/a"), ("a b", " 'a b'"), ("-x", "=-x")])
+def test_the_command_that_continues_a_run_can_be_typed(run, words):
+    assert run_folder.continue_command(Path(run)) == f"python train.py --load_model{words}"
+
+
 # --- the data that a run was begun with
 
 
@@ -264,7 +283,7 @@ def test_a_worker_answers_for_its_own_shards(tmp_path):
 
     spec = divide(write_records(tmp_path / "y", [draw(i) for i in range(6)]), tmp_path / "y.tfrecords", 2, 1, 2, 1)
     parts = [[shard.fingerprint for shard in share(worker).shards] for worker in (0, 1)]
-    whole = shards.joined([part for pair in zip(*parts, strict=True) for part in pair])
+    whole = fingerprints.joined([part for pair in zip(*parts, strict=True) for part in pair])
     assert whole["records"] == 6 and [part["records"] for part in whole["shards"]] == [2, 1, 2, 1]
     run = new_run(tmp_path, "run", Config(), {"Y": whole})
     assert data_contradictions(run, share(0)) == data_contradictions(run, share(1)) == []

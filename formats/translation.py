@@ -1,0 +1,186 @@
+"""Pictures on their way through a model, and back through another: read, brought to size, translated and written."""
+
+import contextlib
+import sys
+from collections import deque
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import PurePath
+
+import numpy as np
+
+from formats.translator import Translator
+from pictures import gallery, images, tiling
+from system import storage, threads
+from system.progress import Progress
+from system.storage import AnyPath
+
+PIPE = PurePath("-")  # standard input or output in the place of a file
+BATCH_PIXELS = 4 * 256**2  # pictures of one size are translated together, up to so many pixels
+LARGE = 2**24  # pixels from which on a picture is decoded when it is its turn, not ahead of time
+
+Picture = tuple[np.ndarray, np.ndarray | None]  # uint8 (H, W, 3) and, if the picture has it, alpha, uint8 (H, W)
+
+
+@dataclass
+class Job:
+    """A picture to translate: its file or `PIPE`, its name, and where to write the translation and, if that is wanted, the way back."""
+
+    source: AnyPath | PurePath
+    name: str
+    outputs: list[AnyPath | PurePath]
+
+
+def size_for(model: Translator, height: int, width: int, image_size: int | None = None, keep_size: bool = False) -> tuple[int, int]:
+    """The height and width at which a picture is translated: `image_size` squared, its own, or its short side as the model was trained.
+
+    The only place that decides it. What the network needs beyond (sides of `model.smallest` at least, multiples of `model.multiple`, or
+    `model.fixed_size`) the model adds by itself, mirrored, and cuts off again.
+    """
+    if image_size:
+        return image_size, image_size
+    return (height, width) if keep_size else images.with_short_side(height, width, model.image_size)
+
+
+@dataclass
+class Translation:
+    """Translates pictures with `model` and, if there is one, back with `back`. Reading ahead and writing behind overlap with it."""
+
+    model: Translator
+    back: Translator | None = None
+    image_size: int | None = None  # see `size_for`
+    keep_size: bool = False
+    tile: int | None = None  # pictures of more than its square, in pixels, are translated in overlapping tiles [what memory allows]
+    max_pixels: int = images.MAX_PIXELS  # larger pictures are left out
+    side_by_side: bool = False  # all that belongs to a picture is written as one
+    pipe_format: str = ".png"  # of what is written to `PIPE`
+    thumbnails: bool = False  # are kept for `write_gallery`
+    left_out: list[str] = field(default_factory=list)  # the pictures that could not be translated or written, and why
+    differences: list[float] = field(default_factory=list)  # between each input and its way back, as shares of the range
+
+    def __post_init__(self):
+        self.models = [model for model in (self.model, self.back) if model]
+        self.tile = self.tile or min(map(tiling.largest_tile, self.models))
+        self.shown: dict[str, list[bytes]] = {}  # thumbnails by name
+        self.progress, self.done, self.warned = Progress(0, "pictures"), 0, False
+
+    def run(self, jobs: list[Job]) -> None:
+        """Translates and writes all pictures that can be; `left_out` then names the others."""
+        self.progress, self.done, writing = Progress(len(jobs), "pictures"), 0, deque()
+        with ThreadPoolExecutor(1) as writer:
+            for batch in self.batches(self.read_all(jobs)):
+                name, pixels = batch[0][0].name, np.stack([pixels for _, (pixels, _) in batch])
+                results = [self.translate(self.model, pixels, name)]
+                if self.back:
+                    results.append(self.translate(self.back, results[0], name))
+                for (job, picture), *translated in zip(batch, *results, strict=True):
+                    writing.append(writer.submit(self.write, job, picture, translated))
+                while len(writing) > (0 if pixels[0].size > LARGE else 8):
+                    writing.popleft().result()
+                self.done += len(batch)
+                self.progress.update(self.done)
+            for written in writing:
+                written.result()
+        self.progress.close()
+
+    def read_all(self, jobs: list[Job]) -> Iterator[tuple[Job, Picture]]:
+        """Yields the pictures that can be read, in order."""
+        for job, read in threads.in_order(self.read, jobs):
+            try:
+                if isinstance(read, images.PictureError):
+                    raise read
+                picture = self.prepare(read) if isinstance(read, bytes) else read
+            except images.PictureError as e:
+                self.left_out.append(f"{job.source}: {e}")
+                self.done += 1
+            else:
+                yield job, picture
+
+    def read(self, job: Job) -> Picture | bytes | images.PictureError:
+        """Returns a picture, or what its file holds if it is a large one, or why it cannot be read."""
+        try:
+            data = sys.stdin.buffer.read() if job.source is PIPE else job.source.read_bytes()
+            width, height = images.size(data, self.max_pixels)
+            return self.prepare(data) if width * height < LARGE else data
+        except images.PictureError as e:
+            return e
+        except OSError as e:
+            return images.PictureError(e.strerror or str(e))
+
+    def prepare(self, data: bytes) -> Picture:
+        """Decodes a file and brings it to the size at which it is translated. Raises `PictureError`."""
+        pixels, alpha = images.decode_with_alpha(data, self.max_pixels)
+        height, width = pixels.shape[:2]
+        size = size_for(self.model, height, width, self.image_size, self.keep_size)
+        if size[0] * size[1] > self.max_pixels:
+            raise images.PictureError(f"{width}×{height} would become {size[1]}×{size[0]}, more than --max_megapixels; try --keep_size")
+        return images.resize(pixels, *size), None if alpha is None else images.resize(alpha, *size)
+
+    def batches(self, pictures: Iterator[tuple[Job, Picture]]) -> Iterator[list[tuple[Job, Picture]]]:
+        """Joins pictures of one size that follow one another, as many as are translated together."""
+        batch: list[tuple[Job, Picture]] = []
+        most = 0 if any(model.fixed_size for model in self.models) else min(BATCH_PIXELS, self.tile**2)
+        for job, picture in pictures:
+            height, width, _ = shape = picture[0].shape
+            if batch and (batch[0][1][0].shape != shape or (len(batch) + 1) * height * width > most):
+                yield batch
+                batch = []
+            batch.append((job, picture))
+        if batch:
+            yield batch
+
+    def translate(self, model: Translator, pixels: np.ndarray, name: str = "") -> np.ndarray:
+        """uint8 (B, H, W, 3) → uint8 (B, H, W, 3), in tiles if need be, which shrink where memory is not enough. `name` is for messages."""
+
+        def after_tile(done: int, count: int) -> None:
+            if model.sees_whole_pictures and not model.knows_statistics and not self.warned:
+                self.progress.say(f"{model.file}: gives no statistics of whole pictures: tiles are blended, but can differ in tone")
+                self.warned = True
+            self.progress.update(self.done, lambda: f"{name}: tile {done} of {count}")
+
+        try:
+            if len(pixels) > 1:
+                return model(pixels)
+            return tiling.translate_in_tiles(model, pixels[0], self.tile, after_tile)[np.newaxis]
+        except MemoryError:
+            if self.tile <= tiling.LEAST:
+                raise
+            self.tile = max(tiling.LEAST, self.tile // 2)
+        return np.concatenate([self.translate(model, one[np.newaxis], name) for one in pixels])
+
+    def write(self, job: Job, picture: Picture, translated: list[np.ndarray]) -> None:
+        """Writes what the models have made of a picture: its translation and, if there is one, the way back."""
+        original, alpha = picture
+        pictures = [original, *translated]
+        if self.back:
+            self.differences.append(float(np.abs(translated[1].astype(np.int16) - original).mean() / 255))
+        if self.thumbnails:
+            self.shown[job.name] = [gallery.thumbnail(pixels) for pixels in pictures]
+        if self.side_by_side:
+            translated = [np.concatenate(pictures, axis=1)]
+            alpha = None if alpha is None else np.concatenate([alpha] * len(pictures), axis=1)
+        try:
+            for output, pixels in zip(job.outputs, translated, strict=True):
+                if output is PIPE:
+                    sys.stdout.buffer.write(images.encode(pixels, self.pipe_format, alpha))
+                    sys.stdout.buffer.flush()
+                else:
+                    images.write(output, pixels, alpha)
+        except images.PictureError as e:  # too large for its format
+            self.left_out.append(f"{job.source}: {e}")
+
+    def write_gallery(self, file: AnyPath, jobs: list[Job]) -> None:
+        """Writes a page of all inputs and outputs that exist now, those included that existed before."""
+        rows = []
+        for job in jobs:
+            if job.name not in self.shown:
+                with contextlib.suppress(images.PictureError):
+                    self.shown[job.name] = [gallery.thumbnail(images.read(file)) for file in (job.source, *job.outputs)]
+            if job.name in self.shown:
+                rows.append((job.name, self.shown[job.name]))
+        source, target = (self.model.metadata.get(domain, domain) for domain in ("source", "target"))
+        columns = [source, f"{target} (generated)"] + [f"{source} (back again)"] * bool(self.back)
+        note = f"{self.model.file}" + (f", back with {self.back.file}" if self.back else "")
+        with storage.atomic_write(file) as temporary:
+            temporary.write_text(gallery.page(f"{source} → {target}", note, columns, rows))

@@ -1,0 +1,108 @@
+"""What becomes of the state dicts of generators that others wrote: the same pictures."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from torch_networks import Generator, nn, save, torch, translate
+
+import generator
+from formats import pytorch
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread():
+    """PyTorch's threads and TensorFlow's wait for each other busily: with more than one, what takes 20 ms can take seconds."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+def convert(file: Path, norm: str | None = None) -> generator.Generator:
+    """What the command does before it writes: our generator with the file's weights."""
+    layers = pytorch.find(pytorch.read(file))
+    norm = pytorch.normalization(layers, norm)
+    ours = generator.Generator(pytorch.filters(layers[0]), pytorch.residual_blocks(layers), norm, "transpose")
+    pytorch.assign(ours, layers, norm)
+    return ours
+
+
+def assert_same(network: nn.Module, ours, sizes=(32, 72)) -> None:
+    for size in sizes:
+        x = np.random.default_rng(size).uniform(-1, 1, (1, size, size, 3)).astype(np.float32)
+        expected = translate(network, x)
+        assert expected.std((1, 2)).min() > 0.1 and np.abs(expected).mean() < 0.9  # not flat, nor saturated: a difference would be seen
+        difference = np.abs(ours(x, training=False).numpy() - expected).max()
+        print(f"{size}: {difference:.1e}")
+        assert difference <= 1e-4
+
+
+def sorted_by_name(state: dict) -> dict:
+    return dict(sorted(state.items()))
+
+
+def described(state: dict) -> dict:
+    """As Lightning and others save: the network beside an optimizer, the epoch and a discriminator."""
+    discriminator = nn.Sequential(nn.Conv2d(3, 4, 4, 2, 1), nn.LeakyReLU(0.2), nn.Conv2d(4, 1, 4)).state_dict()
+    optimizer = {
+        "state": {0: {"step": torch.tensor(5.0), "exp_avg": torch.zeros(4, 3, 7, 7)}},
+        "param_groups": [{"lr": 2e-4, "params": [0]}],
+    }
+    return {"epoch": 200, "netD": discriminator, "netG": state, "optimizer": optimizer}
+
+
+LAYOUTS = {
+    "authors, 9 blocks": ({"blocks": 9}, None, {}),
+    "authors, 6 blocks": ({"blocks": 6}, None, {}),
+    "affine, 6 blocks": ({"norm": "affine", "blocks": 6}, None, {}),
+    "affine, 9 blocks, no biases, 8 filters": ({"norm": "affine", "bias": False, "blocks": 9, "ngf": 8}, None, {}),
+    "running statistics": ({"norm": "tracked"}, None, {}),
+    "no blocks": ({"norm": "affine", "blocks": 0}, None, {}),
+    "1 block": ({"blocks": 1}, None, {}),
+    "dropout": ({"dropout": True, "norm": "affine"}, None, {}),
+    "another word for conv_block": ({"word": "block"}, None, {}),
+    "module.": ({}, lambda state: {f"module.{name}": tensor for name, tensor in state.items()}, {}),
+    "state_dict, module.": ({}, lambda state: {"state_dict": {f"module.{name}": tensor for name, tensor in state.items()}}, {}),
+    "G": ({}, lambda state: {"G": state}, {}),
+    "beside others": ({"norm": "affine"}, described, {}),
+    "sorted by name": ({"norm": "affine", "blocks": 12}, sorted_by_name, {}),
+    "before PyTorch 1.6": ({}, None, {"_use_new_zipfile_serialization": False}),
+    "float64": ({"norm": "affine"}, lambda state: {name: tensor.double() for name, tensor in state.items()}, {}),
+    "batch, 9 blocks": ({"norm": "batch", "bias": False, "blocks": 9}, None, {}),
+}
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_each_layout_gives_pytorchs_pictures(tmp_path, layout):
+    options, change, how = LAYOUTS[layout]
+    network = Generator(**options)
+    state = network.state_dict()
+    file = save(tmp_path / "latest_net_G.pth", change(state) if change else state, **how)
+    assert_same(network, convert(file))
+
+
+@pytest.mark.parametrize(
+    ("options", "norm"),
+    [
+        ({"norm": "tracked affine", "bias": True}, "instance"),
+        ({"norm": "tracked affine", "bias": False}, "instance"),
+        ({"norm": "tracked", "bias": False}, "instance"),
+        ({"norm": "instance", "bias": False}, "instance"),
+        ({"norm": "batch", "bias": True}, "batch"),
+        ({"norm": "batch without scale", "bias": True}, "batch"),
+    ],
+)
+def test_norm_decides_where_the_file_does_not(tmp_path, options, norm):
+    network = Generator(**options)
+    assert_same(network, convert(save(tmp_path / "G.pth", network.state_dict()), norm))
+
+
+def test_weights_that_were_saved_on_a_gpu_are_read_without_one(tmp_path, monkeypatch):
+    network = Generator(blocks=1)
+    with monkeypatch.context() as patch:
+        patch.setattr(torch.serialization, "location_tag", lambda storage: "cuda:0")
+        file = save(tmp_path / "G.pth", network.state_dict())
+    with pytest.raises(RuntimeError, match="CUDA"):
+        torch.load(file, weights_only=True)
+    assert_same(network, convert(file))

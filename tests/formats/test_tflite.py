@@ -1,0 +1,61 @@
+"""TensorFlow Lite files run anywhere, in silence, and smaller on request."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from conftest import draw
+
+from formats import model_files, tflite
+from generator import Generator
+
+ROOT = Path(tflite.__file__).parent.parent
+METADATA = {"image_size": 32, "source": "red", "target": "blue"}
+
+
+@pytest.fixture(scope="module")
+def file(tmp_path_factory) -> Path:
+    file = tmp_path_factory.mktemp("tflite") / "red2blue.tflite"
+    tflite.write(Generator(2, 1), {**METADATA, "smallest": 8, "multiple": 4}, file)
+    return file
+
+
+def test_loading_says_nothing(file):
+    """In a process of its own: what the interpreter says it says once."""
+    code = f"from formats import model_files; model_files.load({str(file)!r})"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+@pytest.mark.filterwarnings("ignore:.*tf.lite.Interpreter is deprecated")
+def test_it_runs_without_any_code_of_the_project(file):
+    interpreter = tf.lite.Interpreter(str(file))
+    (there,), (back,) = interpreter.get_input_details(), interpreter.get_output_details()
+    plain = model_files.load(file)
+    for shape in ((1, 32, 32, 3), (2, 24, 40, 3)):
+        some = np.stack([draw(seed, *shape[1:3]) for seed in range(shape[0])])
+        interpreter.resize_tensor_input(there["index"], shape)
+        interpreter.allocate_tensors()
+        interpreter.set_tensor(there["index"], some.astype(np.float32) / 127.5 - 1)
+        interpreter.invoke()
+        translated = (interpreter.get_tensor(back["index"]) + 1) * 127.5
+        assert np.abs(translated - plain(some)).max() < 1
+
+
+def test_weights_of_fewer_bits_take_less_room(tmp_path):
+    generator, size = Generator(16, 1), {}
+    for name, more in (("whole", {}), ("float16", {"quantize": "float16"}), ("int8", {"quantize": "int8"})):
+        tflite.write(generator, {**METADATA, **more}, tmp_path / name)
+        size[name] = (tmp_path / name).stat().st_size
+    assert 0.5 < size["float16"] / size["whole"] < 0.6 and size["int8"] / size["whole"] < 0.4
+
+
+def test_an_upconvolution_in_subpixels_is_the_transposed_one():
+    x, kernel = (np.random.default_rng(0).normal(size=shape).astype(np.float32) for shape in ((2, 3, 5, 4), (3, 3, 2, 4)))
+    expected = tf.nn.conv2d_transpose(x, kernel, (2, 7, 11, 2), 2, "VALID")[:, 1:, 1:]
+    padded = np.pad(x, [(0, 0), (0, 1), (0, 1), (0, 0)])
+    ours = tf.nn.depth_to_space(tf.nn.conv2d(padded, tflite.subpixels(kernel), 1, "VALID"), 2)
+    np.testing.assert_allclose(ours, expected, atol=1e-5)

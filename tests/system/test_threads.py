@@ -1,0 +1,49 @@
+"""Work done on threads: its order, how far it looks ahead, and its errors."""
+
+import os
+import threading
+
+import pytest
+
+from system import threads
+
+
+@pytest.fixture
+def two_cores(monkeypatch):
+    monkeypatch.setattr(os, "cpu_count", lambda: 2)
+
+
+def test_in_order_keeps_the_order_whatever_is_done_first(two_cores):
+    second_done = threading.Event()
+
+    def work(item):
+        if item == 0:
+            assert second_done.wait(60)
+        if item == 1:
+            second_done.set()
+        return item * 10
+
+    assert list(threads.in_order(work, range(50))) == [(i, 10 * i) for i in range(50)]
+
+
+def test_in_order_looks_only_a_little_ahead(two_cores):
+    pulled = 0
+
+    def endless():
+        nonlocal pulled
+        while True:
+            yield pulled
+            pulled += 1
+
+    results = threads.in_order(str, endless())
+    assert [next(results) for _ in range(3)] == [(0, "0"), (1, "1"), (2, "2")]
+    assert pulled <= 3 + 8
+    results.close()
+
+
+@pytest.mark.parametrize("count", [4, 100])  # fewer and more than are held
+def test_in_order_passes_an_error_on_in_its_place(two_cores, count):
+    results = threads.in_order(lambda item: 1 // (3 - item), range(count))
+    assert [next(results) for _ in range(3)] == [(0, 0), (1, 0), (2, 1)]
+    with pytest.raises(ZeroDivisionError):
+        next(results)

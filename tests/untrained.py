@@ -1,0 +1,39 @@
+"""A run folder that nobody trained: checkpoints of generators whose weights the tests know."""
+
+from pathlib import Path
+
+import numpy as np
+import tensorflow as tf
+
+from generator import Generator, build_generator
+from training.checkpoints import Checkpoints
+from training.config import Config
+
+NAMES = ("G", "F", "G_ema", "F_ema")
+
+
+def shuffled(generator: Generator, seed: int) -> Generator:
+    """Gives a generator random weights, scales and offsets included, that make pictures of good contrast."""
+    draw = np.random.default_rng(seed)
+    for weight in generator.weights:
+        size = (2 / np.prod(weight.shape[:-1])) ** 0.5 if len(weight.shape) == 4 else 0.3
+        centre = float(weight.path.endswith(("gamma", "moving_variance")))
+        weight.assign(centre + np.clip(draw.normal(0, size, weight.shape), -0.6, None))
+    return generator
+
+
+def write_run(run: Path, records: list[str], **settings) -> dict[int, dict[str, Generator]]:
+    """Writes a run with checkpoints of two steps; returns what is in each, the generators by their names."""
+    _, X, _, Y = records
+    config = Config(**{"X": X, "Y": Y, "image_size": 32, "ngf": 2, "n_res_blocks": 1, "ema": 0.9, "precision": "float32", **settings})
+    run.mkdir(parents=True)
+    config.save(run)
+    found = {}
+    for step in (4, 6):
+        module = tf.Module()
+        module.step = tf.Variable(step, dtype=tf.int64)
+        found[step] = {name: shuffled(build_generator(config, name), 10 * step + i) for i, name in enumerate(NAMES)}
+        for name, generator in found[step].items():
+            setattr(module, name, generator)
+        Checkpoints(run, module).save(step)
+    return found

@@ -1,0 +1,176 @@
+"""What a run reports, on the console, in TensorBoard and in its history, and what it keeps: its checkpoints, and the best of them."""
+
+import shlex
+import signal
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import tensorflow as tf
+
+from system import devices
+from system.cli import InputError, Stopped
+from system.progress import Progress
+from system.signals import StopSignals
+from training import run_folder
+from training.checkpoints import Checkpoints
+from training.config import Config
+from training.health import findings
+from training.summaries import Summaries
+
+Batch = tuple[tf.Tensor, tf.Tensor]
+Scalars = dict[str, tf.Tensor]
+
+
+@dataclass
+class Data:
+    """What a run learns from."""
+
+    batches: Callable[[int], Iterator[Batch]]  # (x, y) from a step on, this worker's rows; raises `BadRecord` or `InputError`
+    pictures: tuple[int, int]  # of X and of Y, on all workers
+    left_out: Callable[[], dict[str, str]] = dict  # the records that are left out: a name for each → what to say of it
+
+
+class Journal:
+    """What a run reports and keeps in its folder. Of several workers only the chief has one.
+
+    Its methods do what is due after a step. Raises `Stopped` instead of saving what is no finite number.
+    """
+
+    def __init__(self, model, data: Data, checkpoints: Checkpoints, stop: StopSignals, tests=None, changed: dict | None = None):
+        self.model, self.data, self.checkpoints, self.stop, self.tests, self.changed = model, data, checkpoints, stop, tests, changed
+        self.run, self.config, self.total = checkpoints.run, model.config, model.learning_rate.total_steps
+        self.translators = model.translators() if tests else []
+        self.bar = Progress(self.total, "steps")
+        self.summaries: Summaries | None = None  # until it begins
+        self.already_reported: set[str] = set()
+
+    def begin(self, step: int, where: str) -> None:
+        """`where`: the devices that compute, in words."""
+        words = number_type_words(self.config.precision, devices.native_precision())
+        X, Y = self.data.pictures
+        print(f"{self.run}: {X} + {Y} pictures, steps {step} to {self.total}, on {where}, in {words}", flush=True)
+        print(f"watch it: tensorboard --logdir {shlex.quote(str(self.run))}", flush=True)
+        if self.changed is not None:
+            self.config.save(self.run)
+        changed = {"changed": self.changed} if self.changed else {}
+        run_folder.record(self.run, "started" if self.changed is None else "continued", step, **changed)
+        self.summaries = Summaries(self.run, step)
+        if self.config.init_from and self.checkpoints.newest is None:
+            print(f"begins with the networks of {self.config.init_from}", flush=True)
+            self.save(step)  # from here on it does not need that run
+        if step:
+            self.evaluate(step)  # if a stop has kept that from being done
+
+    def log(self, step: int, losses: Scalars) -> None:
+        self._check_finite(step, weights=False)
+        left_out = self.data.left_out()
+        self.summaries.scalars(losses | ({"data/skipped_records": len(left_out)} if left_out else {}), step)
+        self.progress(step, losses, force=not self.bar.live)
+        health = {name.removeprefix("health/"): float(v) for name, v in losses.items() if name.startswith("health/")}
+        for topic, words in findings(health, step).items():
+            self._report_once(step, topic, f"warning: {words}")
+        for topic, words in left_out.items():
+            self._report_once(step, topic, words)
+
+    def pictures(self, step: int, sample: Scalars) -> None:
+        self.summaries.pictures(sample, step)
+
+    def progress(self, step: int, losses: Scalars, force: bool = False) -> None:
+        def words() -> str:
+            epochs = self.config.batch_size / max(self.data.pictures)
+            shown = [f"epoch {step * epochs:.1f}/{self.total * epochs:.0f}"]
+            shown += [f"{name.removeprefix('loss/')} {float(v):.3f}" for name, v in losses.items() if name.startswith("loss/")]
+            return "  ".join(shown + ([f"{self.bar.rate * self.config.batch_size:.2f} pictures/s"] if self.bar.rate else []))
+
+        self.bar.update(step, words, force)
+
+    def save(self, step: int) -> None:
+        self._check_finite(step)
+        with self.stop.held_back():
+            self.checkpoints.save(step)
+
+    def evaluate(self, step: int) -> None:
+        """Measures on the test pictures if that is due and not done yet, and keeps the checkpoint if it is the best so far.
+
+        A signal ends it; it is made up for when the run continues.
+        """
+        if self.tests is None or step % self.config.eval_every and step != self.total:
+            return
+        done = run_folder.evaluation(self.run)
+        if done.get("last", {}).get("step") == step:
+            return
+        try:
+            numbers, sheet = self.tests.measure(*self.translators, before_each=self.stop.check)
+        except StopSignals.Received:
+            return
+        except InputError as e:  # no reason to stop training
+            return self._report_once(step, "test pictures", f"{e}; not measured")
+        self.summaries.scalars({f"test/{name}": value for name, value in numbers.items()}, step)
+        self.summaries.sheet("test", sheet, step)
+        words = [f"cycle error {100 * numbers['G_cycle_error']:.1f} and {100 * numbers['F_cycle_error']:.1f} %"]
+        best, now = done.get("best"), {"step": step, **numbers}
+        if self.tests.features:
+            kids = ((G, 1000 * numbers[f"{G}_kid"], 1000 * numbers[f"{G}_kid_standard_error"]) for G in "GF")
+            words = [f"{G} KID×1000 {kid:.1f} ± {error:.1f}" for G, kid, error in kids] + words
+            if best is None or best["step"] not in self.checkpoints.steps() or mean_kid(now) < mean_kid(best):
+                if self.checkpoints.newest != step:
+                    self.save(step)
+                self.checkpoints.keep_as_best(step)
+                best = now
+                words.append("the best so far")
+        run_folder.note_evaluation(self.run, now, best)
+        self.bar.say(f"step {step}, on test pictures: {', '.join(words)}")
+
+    def end(self, step: int, trouble: str | None = None) -> None:
+        """Saves, and closes everything. Raises `Stopped` if it was `trouble` with the data that ended the run."""
+        if self.checkpoints.newest != step:
+            self.save(step)
+        self.summaries.close()
+        self.bar.close()
+        why = signal.Signals(self.stop.received).name if self.stop.received else trouble
+        run_folder.record(self.run, "stopped" if why else "finished", step, **({"why": why} if why else {}))
+        if trouble:
+            raise Stopped(f"{trouble}. Saved at step {step}; then go on with: {run_folder.continue_command(self.run)}")
+
+    def remedy(self) -> str:
+        """Says what is left to go on from when the run cannot be written."""
+        if not self.run.is_dir():
+            return "The folder is gone, and its checkpoints with it"
+        newest = self.checkpoints.newest
+        kept = "No checkpoint was due yet" if newest is None else f"The checkpoint of step {newest} is intact"
+        return f"{kept}; go on with: {run_folder.continue_command(self.run)}"
+
+    def _report_once(self, step: int, topic: str, words: str) -> None:
+        """Reports something on the console, in TensorBoard and in the run's history, unless it was already."""
+        if topic not in self.already_reported:
+            self.already_reported.add(topic)
+            self.bar.say(f"step {step}: {words}")
+            self.summaries.text(f"health/{topic}", words, step)
+            run_folder.record(self.run, topic, step, says=words)
+
+    def _check_finite(self, step: int, weights: bool = True) -> None:
+        """Raises `Stopped` if a loss, or a weight, is no finite number."""
+        broken = self.model.non_finite(weights)
+        if broken:
+            what, since = broken
+            run_folder.record(self.run, "stopped", step, why=f"{what} not finite")
+            slower = min(self.config.learning_rate / 2, Config.learning_rate)
+            raise Stopped(
+                f"{what}: not a finite number since step {since}; nothing of that is saved. {self.remedy()} --learning_rate {slower:g}"
+            )
+
+
+def mean_kid(numbers: dict[str, float]) -> float:
+    """How good both translations are, on test pictures, as one number: the mean of their KIDs. The smaller, the better."""
+    return (numbers["G_kid"] + numbers["F_kid"]) / 2
+
+
+def number_type_words(precision: str, native: str) -> str:
+    """Says what a run computes in, and why; `native`: what the device computes in by itself."""
+    if precision == "float16":
+        return precision
+    if precision == native:
+        return f"{precision}, " + ("as this device has no bfloat16" if native == "float32" else "which this device has")
+    if precision == "float32":
+        return f"{precision}, though this device has {native}, too"
+    return f"{precision}, which this device only imitates, many times slower; --init_from and --precision float32 make a new run of it"

@@ -142,7 +142,12 @@ def test_enough_pictures_need_no_warning(call, tmp_path, features_file):
 @pytest.fixture
 def models(monkeypatch) -> list[str]:
     """Two that take 32-pixel pictures: one darkens, the other makes them brighter than they were."""
-    changes = {"darken.pb": lambda x: x // 2, "brighten.pb": lambda x: np.uint8(np.minimum(x * 3.0, 255))}
+
+    def darken(pictures):
+        assert pictures.shape[0] == 1 and min(pictures.shape[1:3]) in (32, 48)  # at once
+        return pictures // 2
+
+    changes = {"darken.pb": darken, "brighten.pb": lambda x: np.uint8(np.minimum(x * 3.0, 255))}
     metadata = {"image_size": 32, "multiple": 4, "smallest": 8}
     monkeypatch.setattr(model_files, "load", lambda file: Translator(file, metadata, "CPU", changes[str(file)]))
     return list(changes)
@@ -243,6 +248,45 @@ def test_wrong_input_is_refused_and_leaves_nothing(call, folders, l1_only, monke
 )
 def test_what_is_needed_is_asked_for(call, given, words):
     call(evaluate.main, *given.split()).assert_refused(words)
+
+
+def test_all_numbers_are_printed_with_their_units():
+    result = {
+        "fake": "fakes",
+        "pictures": 12,
+        "to_real": {
+            "translated": {"kid": 0.01234, "kid_standard_error": 0.00056, "fid": 7.891},
+            "untranslated": {"kid": 0.2, "kid_standard_error": 0.03, "fid": 40},
+            "real_pictures": 20,
+            "features": "network",
+            "dimensions": 12,
+            "fid_of_real_halves": 3.25,
+        },
+        "to_truth": {"translated": {"l1": 0.1234, "psnr": 21.5, "ssim": 0.6784}},
+        "round_trip": {"cycle_error": 0.0234, "identity_error": 0.0345, "unchanged": 0.125},
+    }
+    assert [" ".join(line.split()) for line in evaluate.describe(result).splitlines()] == [
+        "fakes: 12 pictures",
+        "to the real pictures KID ×1000 FID",
+        "translated 12.34 ± 0.56 7.89",
+        "untranslated 200.00 ± 30.00 40.00",
+        "20 real pictures; features: network",
+        "FID says little: 12 pictures, 12 features, so it is far too large; "
+        "half of the real ones against the other half have 3.25. Go by KID",
+        "to the truth L1 % PSNR dB SSIM",
+        "translated 12.34 21.50 0.678",
+        "there and back: 2.34 % cycle error, 3.45 % identity error (L1); 12.5 % came out as they went in",
+    ]
+    result["to_real"]["dimensions"] = 11
+    assert "little" not in evaluate.describe(result)
+
+
+def test_few_real_pictures_are_refused_as_well(call, folders):
+    write(folders / "three", INPUTS)
+    for name in ("three", "fake"):
+        other = "fake" if name == "three" else "three"
+        words = f"{folders / 'fake'}: 2 pictures; KID and FID need 3"
+        call(evaluate.main, "--fake", folders / name, "--real", folders / other).assert_refused(words)
 
 
 def test_overwrite_replaces_outputs(call, folders, l1_only):

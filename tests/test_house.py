@@ -92,7 +92,7 @@ def circles(sources: Sources) -> list[str]:
 
 
 def late_imports(sources: Sources) -> list[str]:
-    """Imports in functions that belong at the top of their file: a command has them, once TensorFlow is quiet; else only what is in `LATE`."""
+    """Imports in functions that belong at the top of their file. Commands may have them, once TensorFlow is quiet; else only `LATE`."""
     return [
         f"{name} imports {other} in a function"
         for name, text in sources.items()

@@ -244,6 +244,7 @@ def test_the_way_back_is_written_and_measured(infer, tmp_path, model_file, expec
     differ = np.mean([difference(picture, back) / 255 for picture, back in zip(pictures, backs, strict=True)])
     assert f"after the way back they differ by {differ:.2%} of the range" in outcome.out
 
+    infer("in", "out", "--cycle", model_file).assert_refused("--output out/a.png and 3 more: exists")
     put(tmp_path / "in", "x/b_back.png")
     infer("in", "new", "--cycle", model_file).assert_refused("new/x/b_back.png; rename them")
     (tmp_path / "in/x/b_back.png").unlink()
@@ -270,6 +271,8 @@ def test_the_gallery_shows_all_that_is_there(infer, tmp_path):
     put(tmp_path / "in", "a.png", "b.png", "x/c.png")
     (tmp_path / "in" / "d.png").write_bytes(DAMAGED["text"])
     put(tmp_path / "out", "b.png")
+    (tmp_path / "page").mkdir()
+    (tmp_path / "page" / "index.html").write_text("of the run before")
     outcome = infer("in", "out", "--resume", "--gallery", "page/index.html")
     assert outcome.status == 1 and outcome.err.startswith("left out: in/d.png")
     page = (tmp_path / "page" / "index.html").read_text()

@@ -318,6 +318,15 @@ def test_the_steps_go_on_after_a_bad_record(rotten):
     assert steps == list(range(5, 12))
 
 
+def test_an_error_that_is_of_no_record_is_passed_on():
+    class Broken(Endless):
+        def feed(self, step: int) -> tf.data.Dataset:
+            return super().feed(step).map(lambda n: tf.debugging.check_numerics(tf.constant(float("nan")), "of another kind"))
+
+    with pytest.raises(tf.errors.InvalidArgumentError, match="of another kind"):
+        next(feed_pairs(Endless(), Broken()))
+
+
 def test_a_bad_record_is_named(rotten):
     with pytest.raises(BadRecord) as error:
         pairs_order(Reader(rotten, 32, batch_size=7), 0, 1)
@@ -367,6 +376,12 @@ def test_damage_in_a_header_counts_as_the_end_when_bad_records_are_skipped(recor
     spoil(records, tmp_path / "spoilt", how)
     X = Reader(tmp_path / "spoilt", 32, skip_bad_records=True)
     assert (len(X), X.cut_off) == (2, True)
+
+
+def test_a_file_that_is_cut_off_in_its_first_record_holds_nothing(records, tmp_path):
+    (tmp_path / "cut").write_bytes(records.read_bytes()[:40])
+    with pytest.raises(InputError, match=r"damaged or cut off in record 0 \(counted from 0\); make it anew$"):
+        Reader(tmp_path / "cut", 32, skip_bad_records=True)
 
 
 def test_the_first_record_may_be_bad_too(records, tmp_path):

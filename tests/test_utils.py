@@ -39,6 +39,7 @@ def test_a_full_pool_swaps_half_of_the_time_and_loses_nothing():
     swapped = [step for step, value in enumerate(returned) if value != step]
     assert 250 < len(swapped) < 345
     assert sorted(returned[5:] + pool.pictures[:, 0, 0, 0].numpy().tolist()) == list(range(600))
+    assert pool.count == 5
     ages = {step - value for step, value in enumerate(returned)}
     assert max(ages) > 10  # some pictures stay long
 

@@ -147,11 +147,31 @@ def test_fewer_bits_may_differ_more(faithful, generator, pictures, quantize, err
 
 def test_what_is_rounded_has_to_be_what_was_compared(faithful, generator, pictures):
     """And numbers have to be finite."""
-    other = translator(faithful, lambda some: network.to_int(faithful(some)) + np.uint8(2))
+    other = translator(faithful, lambda some: np.minimum(network.to_int(faithful(some)).astype(int) + 2, 255).astype(np.uint8))
     broken = translator(lambda some: faithful(some) * np.float32(np.nan), lambda some: network.to_int(faithful(some)))
     for model in (other, broken):
         with pytest.raises(cli.Stopped, match="nan"):
             network.check("model", model, generator, pictures)
+
+
+@pytest.mark.parametrize(("share", "kept"), [(0.9, True), (0.7, False)])
+def test_with_int8_pictures_of_little_contrast_may_differ_less(faithful, generator, pictures, share, kept):
+    """By a quarter of it."""
+    weights = generator.get_weights()
+    last = generator.layers[-2]
+    last.kernel.assign(last.kernel * 0.05)
+    last.bias.assign([0.0] * 3)
+    model = translator(lambda some: faithful(some) * np.float32(share), quantize="int8")
+    _, mean, contrast = network.differences(model, generator, pictures)
+    try:
+        assert mean < 0.05 and (mean < contrast / 4) == kept and mean < contrast
+        if kept:
+            network.check("model", model, generator, pictures)
+        else:
+            with pytest.raises(cli.Stopped, match="differs"):
+                network.check("model", model, generator, pictures)
+    finally:
+        generator.set_weights(weights)
 
 
 @pytest.mark.parametrize("scale", [0.1, 1.0])

@@ -1,6 +1,7 @@
 """Picture files: every kind that people have is read as the same upright RGB, and what is no picture is refused."""
 
 import io
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -96,6 +97,17 @@ def test_what_a_format_cannot_hold_is_refused_in_words():
         images.encode(np.zeros((1, 17_000, 3), np.uint8), ".webp")
 
 
+def test_deep_grey_is_rounded_to_the_nearest_level():
+    levels = np.array([[257 * 10 + 100, 257 * 10 + 200]], np.uint16)
+    assert images.decode(save(Image.fromarray(levels), "TIFF"))[0, :, 0].tolist() == [10, 11]
+
+
+def test_what_is_no_number_in_a_picture_is_black():
+    values = np.float32([[np.nan, 0.5, 1]])
+    with warnings.catch_warnings(action="error"):
+        assert images.decode(save(Image.fromarray(values), "TIFF"))[0, :, 0].tolist() == [0, 128, 255]
+
+
 # --- files
 
 
@@ -164,6 +176,13 @@ def test_a_png_loses_nothing():
 # --- sizes and the contact sheet
 
 
+def test_resize_is_bicubic():
+    """It overshoots at an edge, which no linear interpolation does."""
+    edge = np.repeat(np.uint8([64, 192]), 8)[None, :, None] * np.ones((16, 1, 3), np.uint8)
+    large = images.resize(edge, 64, 64)
+    assert large.min() < 60 and large.max() > 196
+
+
 def test_resize_is_antialiased_and_leaves_equal_sizes_alone():
     stripes = np.zeros((32, 32, 3), np.uint8)
     stripes[:, ::2] = 255
@@ -174,7 +193,15 @@ def test_resize_is_antialiased_and_leaves_equal_sizes_alone():
 
 @pytest.mark.parametrize(
     "shape, size, expected",
-    [((40, 60), 20, (20, 30)), ((60, 40), 20, (30, 20)), ((40, 60), 80, (80, 120)), ((7, 7), 7, (7, 7)), ((1, 9), 8, (8, 72))],
+    [
+        ((40, 60), 20, (20, 30)),
+        ((40, 63), 20, (20, 32)),
+        ((63, 40), 20, (32, 20)),
+        ((60, 40), 20, (30, 20)),
+        ((40, 60), 80, (80, 120)),
+        ((7, 7), 7, (7, 7)),
+        ((1, 9), 8, (8, 72)),
+    ],
 )
 def test_resize_short_side_keeps_the_aspect(shape, size, expected):
     assert images.resize_short_side(draw(0, *shape), size).shape == (*expected, 3)

@@ -135,6 +135,16 @@ def test_a_domain_is_called_after_its_files(data, expected):
     assert shards.domain(data) == expected
 
 
+def test_a_worker_has_every_so_many_shards(here):
+    put(here, *FOUR)
+    assert shards.share("x.tfrecords@4") == FOUR
+    assert [shards.share("x.tfrecords@4", worker, 3) for worker in range(3)] == [FOUR[0::3], FOUR[1:2], FOUR[2:3]]
+    (here / FOUR[1]).unlink()
+    assert shards.share("x.tfrecords@4", 0, 2) == FOUR[::2]
+    with pytest.raises(InputError, match=f"{FOUR[1]} is missing"):
+        shards.share("x.tfrecords@4", 1, 2)
+
+
 @pytest.mark.parametrize(
     ("name", "expected"),
     [

@@ -2,6 +2,7 @@
 
 import os
 import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -24,6 +25,31 @@ def test_in_order_keeps_the_order_whatever_is_done_first(two_cores):
         return item * 10
 
     assert list(threads.in_order(work, range(50))) == [(i, 10 * i) for i in range(50)]
+
+
+def test_in_order_does_the_work_of_each_item_once(two_cores):
+    done = []
+    assert [item for item, _ in threads.in_order(done.append, range(50))] == list(range(50)) == sorted(done)
+
+
+def test_in_order_leaves_what_is_not_begun_when_nobody_asks_any_more(two_cores, monkeypatch):
+    begun, closing = [], threading.Event()
+
+    class Pool(ThreadPoolExecutor):
+        def shutdown(self, wait: bool = True, **options) -> None:
+            super().shutdown(wait=False, **options)
+            closing.set()
+            super().shutdown(wait)
+
+    def work(item):
+        begun.append(item)
+        assert item == 0 or closing.wait(60)
+
+    monkeypatch.setattr(threads, "ThreadPoolExecutor", Pool)
+    results = threads.in_order(work, range(50))
+    assert next(results) == (0, None)
+    results.close()
+    assert set(begun) <= {0, 1, 2}  # two threads
 
 
 def test_in_order_looks_only_a_little_ahead(two_cores):

@@ -95,3 +95,22 @@ def test_what_is_wrong_is_named_with_what_helps(sick, topics, remedy):
     assert list(found) == topics
     assert all(remedy in words and "\n" not in words for words in found.values())
     assert findings(HEALTHY | sick, WARM_UP - 1) == {}
+
+
+@pytest.mark.parametrize(
+    ("name", "topic", "well", "ill"),
+    [
+        ("G_brightness", "G_inverts", -0.19, -0.21),
+        ("F_variety", "F_collapses", 0.21, 0.19),
+        ("F_change", "F_copies", 0.011, 0.009),
+        ("D_X_loss", "D_X_wins", 0.11, 0.09),
+        ("D_Y_loss", "D_Y_wins", 0.11, 0.09),
+    ],
+)
+def test_only_what_is_beyond_the_limits_is_warned_of(name, topic, well, ill):
+    """The limits of docs/reliability.md."""
+    assert findings(HEALTHY | {name: well}, WARM_UP) == {} and list(findings(HEALTHY | {name: ill}, WARM_UP)) == [topic]
+
+
+def test_nothing_is_judged_before_step_500():
+    assert (WARM_UP, HORIZON) == (500, 200)

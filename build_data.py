@@ -17,53 +17,41 @@ from system.cli import InputError
 from system.progress import Progress
 from system.storage import AnyPath
 
-JPEG = b"\xff\xd8"  # how such a file begins
 SEED = 180  # of the order in the file, so that equal folders give equal files
 MAX_SHARDS = 512  # all of a domain are open at once, and systems allow a process a thousand files or so
 
 
 def parse(argv: list[str] | None) -> argparse.Namespace:
     parser = cli.Parser(__doc__)
-    for domain, folder in (("X", "trainA"), ("Y", "trainB")):
-        default, text = f"data/apple2orange/{folder}", f"folder of pictures of domain {domain}"
-        parser.add_argument(f"--{domain}_input_dir", metavar="DIR", type=storage.path, default=default, help=text)
-    for domain, name in (("X", "apple"), ("Y", "orange")):
-        default, text = f"data/tfrecords/{name}.tfrecords", f"TFRecord file to write for {domain}"
-        parser.add_argument(f"--{domain}_output_file", metavar="FILE", type=storage.path, default=default, help=text)
-    parser.add_argument(
-        "--max_size", type=cli.Number(int, 0), default=0, help="shrink pictures whose short side is longer than this, pixels; 0: never"
-    )
-    parser.add_argument(
-        "--num_shards",
-        type=cli.Number(int, 1, MAX_SHARDS),
-        default=1,
-        help="files to divide each domain into; 4 makes x-00000-of-00004.tfrecords and so on, which train.py takes as x.tfrecords@4",
-    )
-    parser.add_argument("--strict", action="store_true", help="an unreadable picture is an error, not left out")
-    parser.add_argument("--overwrite", action="store_true", help="replace output files that exist")
+    add = parser.add_argument
+    add("--X_input_dir", metavar="DIR", type=storage.path, default="data/apple2orange/trainA", help="folder of pictures of domain X")
+    add("--Y_input_dir", metavar="DIR", type=storage.path, default="data/apple2orange/trainB", help="folder of pictures of domain Y")
+    add("--X_output_file", metavar="FILE", type=storage.path, default="data/tfrecords/apple.tfrecords", help="TFRecords to write for X")
+    add("--Y_output_file", metavar="FILE", type=storage.path, default="data/tfrecords/orange.tfrecords", help="TFRecords to write for Y")
+    add("--max_size", type=cli.Number(int, 0), default=0, help="shrink pictures whose short side is longer than this, pixels; 0: never")
+    num_shards = "files to divide each domain into; 4 makes x-00000-of-00004.tfrecords and so on, which train.py takes as x.tfrecords@4"
+    add("--num_shards", type=cli.Number(int, 1, MAX_SHARDS), default=1, help=num_shards)
+    add("--strict", action="store_true", help="an unreadable picture is an error, not left out")
+    add("--overwrite", action="store_true", help="replace output files that exist")
     return parser.parse_args(argv)
 
 
 def main(argv: list[str] | None = None) -> int:
     args = parse(argv)
-    domains = [("X", args.X_input_dir, args.X_output_file), ("Y", args.Y_input_dir, args.Y_output_file)]
-    for domain, _, output in domains:
-        check_output(f"--{domain}_output_file", output, args.num_shards, args.overwrite)
+    folders, outputs = (args.X_input_dir, args.Y_input_dir), (args.X_output_file, args.Y_output_file)
+    for flag, output in zip(("--X_output_file", "--Y_output_file"), outputs, strict=True):
+        check_output(flag, output, args.num_shards, args.overwrite)
     storage.check_apart("--Y_output_file", args.Y_output_file, "--X_output_file", args.X_output_file)
-    found = [images.find(folder) for _, folder, _ in domains]
-    for files, (_, folder, _) in zip(found, domains, strict=True):
+    found = [images.find(folder) for folder in folders]
+    for folder, files in zip(folders, found, strict=True):
         check_enough(folder, len(files), args.num_shards)
 
     devices.quiet_tensorflow()
     with contextlib.ExitStack() as stack:  # all files of both domains are complete before any is renamed
-        outputs = [
-            [stack.enter_context(storage.atomic_write(storage.path(name))) for name in shards.names(output, args.num_shards)]
-            for _, _, output in domains
-        ]
-        summaries = [
-            write_records(files, folder, temporary, output, args.max_size, args.strict)
-            for files, (_, folder, output), temporary in zip(found, domains, outputs, strict=True)
-        ]
+        shard_files = [map(storage.path, shards.names(output, args.num_shards)) for output in outputs]
+        temporary = [[stack.enter_context(storage.atomic_write(file)) for file in files] for files in shard_files]
+        jobs = zip(found, folders, temporary, outputs, strict=True)
+        summaries = [write_records(*job, args.max_size, args.strict) for job in jobs]
     for summary, left_out in summaries:
         for line in left_out:
             print(f"left out: {' '.join(line.split())}", file=sys.stderr)
@@ -76,8 +64,7 @@ def check_output(flag: str, output: AnyPath, num_shards: int, overwrite: bool) -
     storage.check_output(flag, output, overwrite or num_shards > 1)
     for name in shards.names(output, num_shards):
         storage.check_output(flag, storage.path(name), overwrite)
-    old = shards.leftovers(output, num_shards)
-    if old:
+    if old := shards.leftovers(output, num_shards):
         more = f" and {len(old) - 1} more" if len(old) > 1 else ""
         raise InputError(f"{flag} {output}: beside it is {old[0]}{more}, which a pattern would find too; remove that, or name another file")
 
@@ -91,38 +78,32 @@ def check_enough(folder: AnyPath, pictures: int, num_shards: int) -> None:
 def write_records(
     files: list[AnyPath], folder: AnyPath, shard_files: list[AnyPath], output: AnyPath, max_size: int, strict: bool
 ) -> tuple[str, list[str]]:
-    """Writes the pictures that can be read to `shard_files`, which will be renamed to the shards of `output`. Raises `InputError`.
-
-    Returns the summary, and a line for each picture that was left out.
-    """
+    """Writes pictures to `shard_files`, later the shards of `output`; returns a summary, and what was left out. Raises `InputError`."""
     import tensorflow as tf
 
     from pictures.records import to_record
 
     began, left_out, written = time.monotonic(), [], 0
     files = deal(random.Random(SEED).sample(files, len(files)), len(shard_files))
-    progress = Progress(len(files), "pictures")
     with contextlib.ExitStack() as stack:
+        progress = stack.enter_context(contextlib.closing(Progress(len(files), "pictures")))
         writers = [stack.enter_context(tf.io.TFRecordWriter(str(file))) for file in shard_files]
         for done, (picture, encoded) in enumerate(threads.in_order(lambda f: encode(f, max_size), files), 1):
             if isinstance(encoded, images.PictureError):
                 left_out.append(f"{picture}: {encoded}")
                 if strict:
-                    progress.close()
                     raise InputError(f"{left_out[0]}; remove it, or leave out --strict")
             else:
                 name = os.fsencode(picture.relative_to(folder)).decode(errors="replace")  # on a disk it need not be UTF-8
                 writers[written % len(writers)].write(to_record(name, encoded))
                 written += 1
             progress.update(done, lambda: str(folder))
-    progress.close()
     if not written:
         raise InputError(f"{folder}: none of its {len(files)} pictures can be read ({left_out[0]})")
     check_enough(folder, written, len(writers))
     counts = f"{written} pictures, {len(left_out)} left out"
-    size = sum(map(storage.size, shard_files))
     called = f"{output}@{len(writers)}: {counts}, {len(writers)} shards" if len(writers) > 1 else f"{output}: {counts}"
-    return f"{called}, {size:,} bytes, {time.monotonic() - began:.1f} s", left_out
+    return f"{called}, {sum(map(storage.size, shard_files)):,} bytes, {time.monotonic() - began:.1f} s", left_out
 
 
 def deal(files: list[AnyPath], count: int) -> list[AnyPath]:
@@ -144,17 +125,15 @@ def encode(file: AnyPath, max_size: int) -> bytes | images.PictureError:
         shrink = max_size and min(images.size(data)) > max_size
         if images.is_plain(data) and not shrink:
             with contextlib.suppress(tf.errors.InvalidArgumentError):  # damaged, or a kind that only Pillow reads
-                if data.startswith(JPEG):  # at an eighth of the size: reads the whole file and computes little
+                if data.startswith(b"\xff\xd8"):  # a JPEG, at an eighth of the size: reads the whole file and computes little
                     tf.io.decode_jpeg(data, channels=3, ratio=8)
                 else:
                     tf.io.decode_image(data, channels=3, expand_animations=False)
                 return data
         picture = images.decode(data)
         return images.encode(images.resize_short_side(picture, max_size) if shrink else picture)
-    except images.PictureError as e:
-        return e
-    except OSError as e:
-        return images.PictureError(e.strerror)
+    except (images.PictureError, OSError) as e:
+        return images.PictureError(getattr(e, "strerror", e))
 
 
 if __name__ == "__main__":

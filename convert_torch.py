@@ -1,18 +1,16 @@
 """A generator trained in PyTorch, by the code of the paper's authors say → a frozen SavedModel, as export_graph.py writes it.
 
 Reads the state dict of a ResNet generator (pytorch-CycleGAN-and-pix2pix: latest_net_G.pth), alone or among others in a file. Its layers
-are known by their order and their shapes, whatever their names.
+are known by their order and their shapes, whatever their names. How they pad and what they add to variances it cannot tell: reflection
+and 1e-5 are taken for granted, as the authors' code has them.
 
-Which normalisation it has follows from the tensors, as in the authors' code: scales with running statistics, and no biases before them, are
+Which normalisation it has follows from the tensors, as in that code: scales with running statistics, and no biases before them, are
 batch normalisation; scales without statistics, or biases without scales, instance normalisation. Of anything else --norm must tell.
 Batch normalisation is converted as in evaluation, with the running statistics; those of instance normalisation are left out, as there.
-
-A state dict cannot tell how its network pads and what it adds to variances: reflection and 1e-5 are taken for granted, as theirs has them.
 """
 
 import argparse
 import sys
-from typing import TYPE_CHECKING
 
 from formats import model_files, pytorch
 from pictures import shards
@@ -20,27 +18,18 @@ from system import cli, devices, storage
 from system.cli import InputError
 from training.config import PRECISIONS
 
-if TYPE_CHECKING:
-    from generator import Generator
-
 
 def parse(argv: list[str] | None) -> argparse.Namespace:
     parser = cli.Parser(__doc__)
-    parser.add_argument("--weights", metavar="FILE", type=storage.path, required=True, help="a state dict that PyTorch saved (.pth)")
-    parser.add_argument(
-        "--output", metavar="MODEL", type=storage.path, required=True, help="the model to write, pretrained/horse2zebra.pb say"
-    )
-    parser.add_argument("--image_size", type=cli.Number(int, 8, multiple=4), default=256, help="size that inference.py brings pictures to")
-    parser.add_argument("--source", metavar="WORD", help="what the model translates [horse, of an --output horse2zebra.pb]")
-    parser.add_argument("--target", metavar="WORD", help="and into what [zebra]")
-    parser.add_argument("--norm", choices=("instance", "batch"), help="normalisation that the network was trained with [as the file tells]")
-    parser.add_argument(
-        "--precision",
-        choices=PRECISIONS,
-        default="float32",
-        help="number type of the model's arithmetic; auto: the fastest that this device has",
-    )
-    parser.add_argument("--overwrite", action="store_true", help="replace a model that exists, instead of moving it aside")
+    add = parser.add_argument
+    add("--weights", metavar="FILE", type=storage.path, required=True, help="a state dict that PyTorch saved (.pth)")
+    add("--output", metavar="MODEL", type=storage.path, required=True, help="the model to write, pretrained/horse2zebra.pb say")
+    add("--image_size", type=cli.Number(int, 8, multiple=4), default=256, help="size that inference.py brings pictures to")
+    add("--source", metavar="WORD", help="what the model translates [horse, of an --output horse2zebra.pb]")
+    add("--target", metavar="WORD", help="and into what [zebra]")
+    add("--norm", choices=("instance", "batch"), help="normalisation that the network was trained with [as the file tells]")
+    add("--precision", choices=PRECISIONS, default="float32", help="number type of the arithmetic; auto: the fastest of this device")
+    add("--overwrite", action="store_true", help="replace a model that exists, instead of moving it aside")
     return parser.parse_args(argv)
 
 
@@ -60,38 +49,25 @@ def main(argv: list[str] | None = None) -> int:
         pytorch.check_finite(layers, norm)
     except InputError as e:
         raise InputError(f"--weights {args.weights}: {e}") from None
+    ngf, blocks = pytorch.size(layers)
 
     devices.quiet_tensorflow()
+    from generator import Generator
+
     precision = devices.native_precision() if args.precision == "auto" else args.precision
-    generator = build(layers, norm, precision)
-    metadata = {
-        "image_size": args.image_size,
-        "generator": "resnet",
-        "norm": norm,
-        "ngf": pytorch.filters(layers[0]),
-        "precision": precision,
-        "converted_from": args.weights.name,
-        "source": source,
-        "target": target,
-    }
+    with devices.number_type(precision):
+        generator = Generator(ngf, blocks, norm, "transpose")
+    pytorch.assign(generator, layers, norm)
+    metadata = {"image_size": args.image_size, "generator": "resnet", "norm": norm, "ngf": ngf, "precision": precision}
+    metadata |= {"converted_from": args.weights.name, "source": source, "target": target}
     ((old, _),) = model_files.write([(generator, metadata, args.output)], overwrite=args.overwrite)
     if old:
         print(f"{args.output}: the model that stood there is now {old}")
-    size = f"{pytorch.filters(layers[0])} filters, {pytorch.residual_blocks(layers)} residual blocks, {norm} normalisation"
+    size = f"{ngf} filters, {blocks} residual blocks, {norm} normalisation"
     print(f"{args.output}: {source} → {target}, from {args.weights} ({size})")
     for name in pytorch.unpadded(layers):
         print(f"{name}: comes first in its sequence; if it pads with zeros, pictures differ at their edges from PyTorch's", file=sys.stderr)
     return cli.DONE
-
-
-def build(layers: list[pytorch.Layer], norm: str, precision: str = "float32") -> "Generator":
-    """Our generator with these weights: (B, H, W, 3) in [-1, 1] → the same."""
-    from generator import Generator
-
-    with devices.number_type(precision):
-        generator = Generator(pytorch.filters(layers[0]), pytorch.residual_blocks(layers), norm, "transpose")
-    pytorch.assign(generator, layers, norm)
-    return generator
 
 
 if __name__ == "__main__":

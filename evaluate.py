@@ -25,23 +25,19 @@ from system.storage import AnyPath
 
 def parse(argv: list[str] | None) -> argparse.Namespace:
     parser = cli.Parser(__doc__)
-    several = {"type": storage.path, "nargs": "+"}
-    parser.add_argument("--fake", metavar="DIR", **several, help="translated pictures")
-    parser.add_argument("--input", metavar="DIR", **several, help="what is, or was, translated")
-    parser.add_argument("--model", metavar="MODEL", **several, help="translates --input")
-    parser.add_argument(
-        "--image_size", type=cli.Number(int, 8, 4096), help="what --model gets has a short side of N pixels [the model's size]"
-    )
-    parser.add_argument("--back", metavar="MODEL", **several, help="translates back: errors of the round trip, and of --back on --input")
-    parser.add_argument("--real", metavar="DIR", **several, help="real pictures of the kind that translations should be: FID, KID")
-    parser.add_argument("--truth", metavar="DIR", **several, help="what the translations should be: L1, PSNR, SSIM")
-    parser.add_argument(
-        "--features", metavar="MODEL", type=storage.path, help="a SavedModel, pictures → vectors, for FID and KID [Keras' InceptionV3]"
-    )
-    parser.add_argument("--size", type=cli.Number(int, 8, 4096), help="for FID and KID bring all pictures to N×N first [as they are]")
-    parser.add_argument("--sheet", metavar="FILE", type=storage.path, help="write a contact sheet, .png or .jpg")
-    parser.add_argument("--json", metavar="FILE", type=storage.path, help="write the results as JSON")
-    parser.add_argument("--overwrite", action="store_true", help="replace output files that exist")
+    add, several = parser.add_argument, {"type": storage.path, "nargs": "+"}
+    add("--fake", metavar="DIR", **several, help="translated pictures")
+    add("--input", metavar="DIR", **several, help="what is, or was, translated")
+    add("--model", metavar="MODEL", **several, help="translates --input")
+    add("--image_size", type=cli.Number(int, 8, 4096), help="what --model gets has a short side of N pixels [the model's size]")
+    add("--back", metavar="MODEL", **several, help="translates back: errors of the round trip, and of --back on --input")
+    add("--real", metavar="DIR", **several, help="real pictures of the kind that translations should be: FID, KID")
+    add("--truth", metavar="DIR", **several, help="what the translations should be: L1, PSNR, SSIM")
+    add("--features", metavar="MODEL", type=storage.path, help="a SavedModel, pictures → vectors, for FID and KID [Keras' InceptionV3]")
+    add("--size", type=cli.Number(int, 8, 4096), help="for FID and KID bring all pictures to N×N first [as they are]")
+    add("--sheet", metavar="FILE", type=storage.path, help="write a contact sheet, .png or .jpg")
+    add("--json", metavar="FILE", type=storage.path, help="write the results as JSON")
+    add("--overwrite", action="store_true", help="replace output files that exist")
     return parser.parse_args(argv)
 
 
@@ -55,10 +51,8 @@ def main(argv: list[str] | None = None) -> int:
     if args.real:
         network = features.load(args.features) if args.features else features.inception()
         network = dataclasses.replace(network, first_side=args.size)
-    results = [
-        direction.measure(map(images.read, images.find(real)) if real else None, network)
-        for direction, real in zip(directions, args.real or [None] * len(directions), strict=True)
-    ]
+    reals = [map(images.read, images.find(folder)) for folder in args.real] if args.real else [None] * len(directions)
+    results = [direction.measure(real, network) for direction, real in zip(directions, reals, strict=True)]
     with contextlib.ExitStack() as stack:  # both outputs or none
         if args.json:
             # JSON has no number that is not finite, as the PSNR of equal pictures: null.
@@ -93,10 +87,7 @@ def check(args: argparse.Namespace) -> None:
 
 
 class Folder(collections.UserDict):
-    """The pictures of a folder, uint8 (H, W, 3), by their path in it without the suffix; read each time that they are asked for.
-
-    Raises `InputError` if two have one name.
-    """
+    """A folder's pictures, uint8 (H, W, 3), by path without suffix, read when asked for. Raises `InputError` if two have one name."""
 
     def __init__(self, folder: AnyPath):
         super().__init__()
@@ -118,8 +109,7 @@ def open_direction(fake, input, model, back, real, truth, image_size: int | None
     fakes, inputs, truths = (Folder(folder) if folder else None for folder in (fake, input, truth))
     names = set(fakes or inputs)
     for found in filter(None, (inputs, truths)):
-        missing = sorted(names - set(found))
-        if missing:
+        if missing := sorted(names - set(found)):
             raise InputError(f"{found.folder}: has no picture {missing[0]}, which {fake or input} has ({len(missing)} missing)")
     if real:
         check_count(fake or input, len(names))
@@ -145,8 +135,7 @@ def describe(result: dict[str, Any]) -> str:
                 kid = f"{1000 * found['kid']:.2f} ± {1000 * found['kid_standard_error']:.2f}"
                 lines.append(f"    {name:24}{kid:>18}{found['fid']:10.2f}")
         lines.append(f"    {real['real_pictures']} real pictures; features: {real['features']}")
-        fewest = min(result["pictures"], real["real_pictures"])
-        if fewest <= real["dimensions"]:
+        if (fewest := min(result["pictures"], real["real_pictures"])) <= real["dimensions"]:
             halves = real["fid_of_real_halves"]
             words = f"; half of the real ones against the other half have {halves:.2f}" if halves is not None else ""
             lines.append(f"    FID says little: {fewest} pictures, {real['dimensions']} features, so it is far too large{words}. Go by KID")

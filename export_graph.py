@@ -5,7 +5,6 @@ import dataclasses
 import importlib.util
 import sys
 from pathlib import PurePath
-from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -17,52 +16,28 @@ from system.storage import AnyPath
 from training import run_folder
 from training.config import PRECISIONS, Config
 
-if TYPE_CHECKING:
-    from generator import Generator
-
 COUNT, SIDE = 4, 256  # pictures that a model is checked with, and their side at most
 
 
 def parse(argv: list[str] | None) -> argparse.Namespace:
     parser = cli.Parser(__doc__)
-    parser.add_argument(
-        "--checkpoint_dir", metavar="PATH", type=storage.path, required=True, help="a run folder (newest checkpoint), or a checkpoint"
-    )
-    parser.add_argument("--XtoY_model", metavar="NAME", default="apple2orange.pb", help="model of G to write: a name or a path")
-    parser.add_argument("--YtoX_model", metavar="NAME", default="orange2apple.pb", help="model of F to write: a name or a path")
-    parser.add_argument("--export_dir", metavar="DIR", type=storage.path, default="pretrained", help="where a bare name lands")
-    parser.add_argument(
-        "--format", choices=model_files.KINDS, default="saved_model", help="what to write; a name's suffix becomes the format's own"
-    )
-    parser.add_argument(
-        "--quantize", choices=("float16", "int8"), help="weights of half the size, of saved_model and tflite; of a quarter, of tflite"
-    )
-    parser.add_argument(
-        "--pictures", metavar="DIR", type=storage.path, help="pictures that onnx and tflite models are checked with [the run's records]"
-    )
-    parser.add_argument("--image_size", type=cli.Number(int, 8, multiple=4), help="size that inference.py brings pictures to [as trained]")
-    parser.add_argument(
-        "--best", action="store_true", help="export the checkpoint that was best on test pictures (the run was trained with --eval_every)"
-    )
-    parser.add_argument(
-        "--ema",
-        action=cli.BooleanFlag,
-        help="export the moving average of the weights [if the run keeps one]; --noema: the weights themselves",
-    )
-    parser.add_argument(
-        "--precision",
-        choices=PRECISIONS,
-        default="float32",
-        help="number type of the models' arithmetic; 16 bits are slow where the processor lacks them; auto: the fastest of this device",
-    )
-    parser.add_argument(
-        "--xla",
-        action="store_true",
-        help="the models compile themselves with XLA, anew for each size of picture: for GPUs, and many pictures",
-    )
-    parser.add_argument("--overwrite", action="store_true", help="replace models that exist, instead of moving them aside")
-    parser.add_argument("--ngf", type=int, metavar="N", help="not needed; must agree with the run's config.json")
-    parser.add_argument("--norm", metavar="NORM", help="not needed; must agree with the run's config.json")
+    add = parser.add_argument
+    add("--checkpoint_dir", metavar="PATH", type=storage.path, required=True, help="a run folder (newest checkpoint), or a checkpoint")
+    add("--XtoY_model", metavar="NAME", default="apple2orange.pb", help="model of G to write: a name or a path")
+    add("--YtoX_model", metavar="NAME", default="orange2apple.pb", help="model of F to write: a name or a path")
+    add("--export_dir", metavar="DIR", type=storage.path, default="pretrained", help="where a bare name lands")
+    add("--format", choices=model_files.KINDS, default="saved_model", help="what to write; a name's suffix becomes the format's own")
+    add("--quantize", choices=("float16", "int8"), help="weights of half the size, of saved_model and tflite; of a quarter, of tflite")
+    add("--pictures", metavar="DIR", type=storage.path, help="pictures that onnx and tflite models are checked with [the run's records]")
+    add("--image_size", type=cli.Number(int, 8, multiple=4), help="size that inference.py brings pictures to [as trained]")
+    add("--best", action="store_true", help="export the checkpoint that was best on test pictures (of a run with --eval_every)")
+    add("--ema", action=cli.BooleanFlag, help="export the weights' moving average [if the run keeps one]; --noema: the weights themselves")
+    precision = "number type of the arithmetic; 16 bits are slow where the processor lacks them; auto: the fastest of this device"
+    add("--precision", choices=PRECISIONS, default="float32", help=precision)
+    add("--xla", action="store_true", help="models compile themselves with XLA, anew for each size of picture: for GPUs, and many pictures")
+    add("--overwrite", action="store_true", help="replace models that exist, instead of moving them aside")
+    add("--ngf", type=int, metavar="N", help="not needed; must agree with the run's config.json")
+    add("--norm", metavar="NORM", help="not needed; must agree with the run's config.json")
     return parser.parse_args(argv)
 
 
@@ -70,33 +45,31 @@ def main(argv: list[str] | None = None) -> int:
     args = parse(argv)
     check_format(args)
     config, ema = settings(args)
-    outputs = [output(args, name) for name in (args.XtoY_model, args.YtoX_model)]
-    storage.check_apart("--YtoX_model", outputs[1], "--XtoY_model", outputs[0])
+    there, back = output(args, args.XtoY_model), output(args, args.YtoX_model)
+    storage.check_apart("--YtoX_model", back, "--XtoY_model", there)
 
     devices.quiet_tensorflow()
+    import tensorflow as tf
+
+    from generator import build_generator
+    from training.checkpoints import read_parts
+
     precision = devices.native_precision() if args.precision == "auto" else args.precision
     config = dataclasses.replace(config, precision=precision)
     checkpoint = find_best(args.checkpoint_dir) if args.best else run_folder.find_checkpoint("--checkpoint_dir", args.checkpoint_dir)
-    G, F, step = restore_generators(checkpoint, config, ema)
-    metadata = {
-        "image_size": args.image_size or config.image_size,
-        "generator": "resnet",
-        "norm": config.norm,
-        "ngf": config.ngf,
-        "precision": precision,
-        "ema": ema,
-        **({"quantize": args.quantize} if args.quantize else {}),
-        "step": step,
-    }
+    G, F, step = build_generator(config, "G"), build_generator(config, "F"), tf.Variable(0, dtype=tf.int64)
+    read_parts(checkpoint, step=step, **({"G_ema": G, "F_ema": F} if ema else {"G": G, "F": F}))
+    side = args.image_size or config.image_size
+    metadata = {"image_size": side, "generator": "resnet", "norm": config.norm, "ngf": config.ngf, "precision": precision, "ema": ema}
+    metadata |= ({"quantize": args.quantize} if args.quantize else {}) | {"step": int(step)}
     x, y = shards.domain(config.X), shards.domain(config.Y)
-    there, back = {**metadata, "source": x, "target": y}, {**metadata, "source": y, "target": x}
-    models = [(G, there, outputs[0]), (F, back, outputs[1])]
-    pictures = None if args.format == "saved_model" else check_pictures(args.pictures, config, metadata["image_size"])
+    models = [(G, {**metadata, "source": x, "target": y}, there), (F, {**metadata, "source": y, "target": x}, back)]
+    pictures = None if args.format == "saved_model" else check_pictures(args.pictures, config, side)
     written = model_files.write(models, args.format, args.overwrite, pictures, args.xla)
     for (_, about, file), (old, found) in zip(models, written, strict=True):
         if old:
             print(f"{file}: the model that stood there is now {old}")
-        print(f"{file}: {about['source']} → {about['target']}, from step {step}{found and '; '}{found}")
+        print(f"{file}: {about['source']} → {about['target']}, from step {about['step']}{found and '; '}{found}")
     return cli.DONE
 
 
@@ -158,21 +131,6 @@ def find_best(run: AnyPath) -> str:
     if checkpoint is None or not run_folder.index_of(checkpoint).is_file():
         raise InputError(f"--best: {run} has not been measured; train it with --eval_every, or leave out --best")
     return str(checkpoint)
-
-
-def restore_generators(checkpoint: str, config: Config, ema: bool) -> tuple["Generator", "Generator", int]:
-    """Builds G and F and restores them, or their moving averages, alone; returns them and the checkpoint's step.
-
-    Raises `InputError` if the checkpoint does not fit.
-    """
-    import tensorflow as tf
-
-    from generator import build_generator
-    from training.checkpoints import read_parts
-
-    G, F, step = build_generator(config, "G"), build_generator(config, "F"), tf.Variable(0, dtype=tf.int64)
-    read_parts(checkpoint, step=step, **({"G_ema": G, "F_ema": F} if ema else {"G": G, "F": F}))
-    return G, F, int(step)
 
 
 def check_pictures(folder: AnyPath | None, config: Config, side: int) -> np.ndarray:

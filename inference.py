@@ -10,8 +10,6 @@ import time
 from collections import Counter
 from pathlib import PurePath
 
-import numpy as np
-
 from formats import model_files
 from formats.translation import PIPE, Job, Translation
 from pictures import images
@@ -22,43 +20,29 @@ from system.storage import AnyPath
 
 def parse(argv: list[str] | None) -> argparse.Namespace:
     parser = cli.Parser(__doc__)
-    parser.add_argument("--model", metavar="MODEL", type=storage.path, required=True, help="a model file, pretrained/apple2orange.pb say")
-    parser.add_argument("--input", metavar="PATH", required=True, help="a picture, a folder, a pattern in quotes, or -")
-    parser.add_argument(
-        "--output", metavar="PATH", required=True, help=f"the picture to write ({' '.join(images.FORMATS)}), the folder for several, or -"
-    )
-    parser.add_argument("--image_size", type=cli.Number(int, 8, 10_000), help="translate at N×N [see --keep_size]")
-    parser.add_argument(
-        "--keep_size", action="store_true", help="translate at the picture's own size [short side to the model's size, aspect kept]"
-    )
-    parser.add_argument(
-        "--tile",
-        type=cli.Number(int, 64, 8192, multiple=4),
-        help="go through pictures of more than N×N pixels in overlapping tiles of N×N [as there is memory]",
-    )
-    parser.add_argument(
-        "--max_megapixels", type=cli.Number(int, 1, 10_000), default=100, help="leave larger pictures out, before or after resizing"
-    )
-    parser.add_argument(
-        "--format", choices=("png", "jpg", "webp", "tif"), default="png", help="format of the pictures in an output folder, and of -"
-    )
-    parser.add_argument("--cycle", metavar="MODEL", type=storage.path, help="translate back with this model, and write that as well")
-    parser.add_argument("--side_by_side", action="store_true", help="write input, output and, with --cycle, the way back in one picture")
-    parser.add_argument("--gallery", metavar="FILE", type=storage.path, help="write a page (.html) of all inputs and outputs to look at")
-    parser.add_argument("--overwrite", action="store_true", help="replace output files that exist")
-    parser.add_argument("--resume", action="store_true", help="leave output pictures that exist as they are, and make the others")
-    parser.add_argument(
-        "--shard", metavar="I/N", type=share, help="translate every N-th picture of a folder, from the I-th on (counted from 0) [all]"
-    )
+    add, formats = parser.add_argument, " ".join(images.FORMATS)
+    add("--model", metavar="MODEL", type=storage.path, required=True, help="a model file, pretrained/apple2orange.pb say")
+    add("--input", metavar="PATH", required=True, help="a picture, a folder, a pattern in quotes, or -")
+    add("--output", metavar="PATH", required=True, help=f"the picture to write ({formats}), the folder for several, or -")
+    add("--image_size", type=cli.Number(int, 8, 10_000), help="translate at N×N [see --keep_size]")
+    add("--keep_size", action="store_true", help="translate at the picture's own size [short side to the model's size, aspect kept]")
+    add("--tile", type=cli.Number(int, 64, 8192, multiple=4), help="translate larger pictures in overlapping N×N tiles [as memory allows]")
+    add("--max_megapixels", type=cli.Number(int, 1, 10_000), default=100, help="leave larger pictures out, before or after resizing")
+    add("--format", choices=("png", "jpg", "webp", "tif"), default="png", help="format of the pictures in an output folder, and of -")
+    add("--cycle", metavar="MODEL", type=storage.path, help="translate back with this model, and write that as well")
+    add("--side_by_side", action="store_true", help="write input, output and, with --cycle, the way back in one picture")
+    add("--gallery", metavar="FILE", type=storage.path, help="write a page (.html) of all inputs and outputs to look at")
+    add("--overwrite", action="store_true", help="replace output files that exist")
+    add("--resume", action="store_true", help="leave output pictures that exist as they are, and make the others")
+    add("--shard", metavar="I/N", type=share, help="translate every N-th picture of a folder, from the I-th on (counted from 0) [all]")
     return parser.parse_args(argv)
 
 
 def share(text: str) -> tuple[int, int]:
     """Parses "i/n"."""
-    found = re.fullmatch(r"([0-9]{1,9})/([0-9]{1,9})", text)
-    if not found:
+    if not (found := re.fullmatch(r"([0-9]{1,9})/([0-9]{1,9})", text)):
         raise argparse.ArgumentTypeError(f"{text!r} is no share: give I/N, 0/4 for the first of four, say")
-    i, n = int(found[1]), int(found[2])
+    i, n = map(int, found.groups())
     if i >= n:
         raise argparse.ArgumentTypeError(f"{text} is out of range: " + (f"use 0/{n} to {n - 1}/{n}" if n else "N is at least 1"))
     return i, n
@@ -66,12 +50,10 @@ def share(text: str) -> tuple[int, int]:
 
 def main(argv: list[str] | None = None) -> int:
     args = parse(argv)
-    for one, other, why in (
-        ("resume", "overwrite", "one keeps the pictures that exist, the other replaces them"),
-        ("image_size", "keep_size", "one changes the size, the other does not"),
-    ):
-        if getattr(args, one) and getattr(args, other):
-            raise InputError(f"--{one} --{other}: {why}; leave one out")
+    if args.resume and args.overwrite:
+        raise InputError("--resume --overwrite: one keeps the pictures that exist, the other replaces them; leave one out")
+    if args.image_size and args.keep_size:
+        raise InputError("--image_size --keep_size: one changes the size, the other does not; leave one out")
     several, jobs = plan(args)
     if args.gallery:
         if args.gallery.suffix.lower() not in (".html", ".htm"):
@@ -84,17 +66,9 @@ def main(argv: list[str] | None = None) -> int:
     for one in (model, back):
         if one and one.fixed_size and args.image_size not in (None, one.fixed_size):
             raise InputError(f"--image_size {args.image_size}: {one.file} is for {one.fixed_size} only; use that, or leave it out")
-    began = time.monotonic()
+    began, max_pixels, suffix = time.monotonic(), args.max_megapixels * 10**6, f".{args.format}"
     translation = Translation(
-        model,
-        back,
-        image_size=args.image_size,
-        keep_size=args.keep_size,
-        tile=args.tile,
-        max_pixels=args.max_megapixels * 10**6,
-        side_by_side=args.side_by_side,
-        pipe_format=f".{args.format}",
-        thumbnails=bool(args.gallery),
+        model, back, args.image_size, args.keep_size, args.tile, max_pixels, args.side_by_side, suffix, thumbnails=bool(args.gallery)
     )
     translation.run(remaining)
     left_out, differences = translation.left_out, translation.differences
@@ -106,24 +80,27 @@ def main(argv: list[str] | None = None) -> int:
         translation.write_gallery(args.gallery, jobs)
     words = [f"{len(remaining) - len(left_out)} of {len(jobs)} translated on {model.device} in {time.monotonic() - began:.1f} s"]
     words += [f"{len(jobs) - len(remaining)} were there"] * args.resume
-    words += [f"after the way back they differ by {np.mean(differences):.2%} of the range"] if differences else []
+    words += [f"after the way back they differ by {sum(differences) / len(differences):.2%} of the range"] if differences else []
     print(f"{args.output}: {', '.join(words)}", file=sys.stderr if args.output == "-" else sys.stdout)
     return cli.PARTIAL if left_out else cli.DONE
 
 
 def plan(args: argparse.Namespace) -> tuple[bool, list[Job]]:
-    """Tells whether --input means several pictures, and returns the jobs: all of them, or the share that --shard names.
-
-    Raises `InputError` for what is known to fail.
-    """
+    """Whether --input means several pictures, and the jobs: all, or --shard's share. Raises `InputError` for what is known to fail."""
     folder, files = find(args)
+    output = storage.path(args.output)
     if folder is None:
         if args.shard:
             i, n = args.shard
             raise InputError(f"--shard {i}/{n}: --input {args.input} is a single picture; leave out --shard, or name a folder")
-        jobs = [Job(files[0], args.input, [output_of(files[0], args)])]
+        if args.output == "-":
+            output = PIPE
+        elif output.is_dir():
+            output /= f"{'stdin' if args.input == '-' else files[0].stem}.{args.format}"
+        if output is not PIPE and output.suffix.lower() not in images.FORMATS:
+            raise InputError(f"--output {output}: write to one of {' '.join(images.FORMATS)}")
+        jobs = [Job(files[0], args.input, [output])]
     else:
-        output = storage.path(args.output)
         if args.output == "-" or storage.lexists(output) and not output.is_dir():
             raise InputError(f"--output {output}: is no folder, but --input means several pictures; name a folder")
         names = [file.relative_to(folder).as_posix() for file in files]
@@ -134,8 +111,7 @@ def plan(args: argparse.Namespace) -> tuple[bool, list[Job]]:
         for job in jobs:
             (output,) = job.outputs
             job.outputs.append(output.with_name(f"{output.stem}_back{output.suffix}"))
-    same = [str(file) for file, n in Counter(file for job in jobs for file in job.outputs).items() if n > 1]
-    if same:
+    if same := [str(file) for file, n in Counter(file for job in jobs for file in job.outputs).items() if n > 1]:
         raise InputError(f"--input {args.input}: several pictures would become {name_first(same)}; rename them")
     if args.shard:
         jobs = jobs[args.shard[0] :: args.shard[1]]
@@ -168,18 +144,6 @@ def find(args: argparse.Namespace) -> tuple[AnyPath | None, list[AnyPath | PureP
     if not files:
         raise InputError(f"--input {args.input}: no file is called like that")
     return storage.path(re.split(r"[*?[]", args.input)[0] + "x").parent, files  # the folder that is named before the pattern begins
-
-
-def output_of(source: AnyPath | PurePath, args: argparse.Namespace) -> AnyPath | PurePath:
-    """Returns the file to write for a single picture. Raises `InputError`."""
-    if args.output == "-":
-        return PIPE
-    output = storage.path(args.output)
-    if output.is_dir():
-        output = output / f"{'stdin' if source is PIPE else source.stem}.{args.format}"
-    if output.suffix.lower() not in images.FORMATS:
-        raise InputError(f"--output {output}: write to one of {' '.join(images.FORMATS)}")
-    return output
 
 
 def name_first(files: list[str]) -> str:

@@ -41,8 +41,11 @@ class CycleGAN(tf.Module):
 
         self.learning_rate = ConstantThenLinear(config.learning_rate, decay_start, total_steps)
         self.step = tf.Variable(0, trainable=False, dtype=tf.int64, name="step", aggregation=tf.VariableAggregation.ONLY_FIRST_REPLICA)
-        self.generator_optimizer = adam(config, lambda: self.learning_rate(self.step), self._generator_variables)
-        self.discriminator_optimizer = adam(config, lambda: self.learning_rate(self.step), self._discriminator_variables)
+        G, F, D_X, D_Y = self.networks.values()
+        self.generator_optimizer = adam(config, lambda: self.learning_rate(self.step), G.trainable_variables + F.trainable_variables)
+        self.discriminator_optimizer = adam(
+            config, lambda: self.learning_rate(self.step), D_X.trainable_variables + D_Y.trainable_variables
+        )
 
         shape, dtype = (config.image_size, config.image_size, 3), tf.as_dtype(keras.config.floatx())
         self.pool_X = ImagePool(config.pool_size, shape, 2 * config.seed, dtype, name="pool_X")
@@ -72,14 +75,6 @@ class CycleGAN(tf.Module):
         """The moving averages begin as the weights."""
         for average, network in self.averages.values():
             average.set_weights(network.get_weights())
-
-    @property
-    def _generator_variables(self) -> list:
-        return self.G.trainable_variables + self.F.trainable_variables
-
-    @property
-    def _discriminator_variables(self) -> list:
-        return self.D_X.trainable_variables + self.D_Y.trainable_variables
 
     def adversarial_loss(self, logits: tf.Tensor, label: float) -> tf.Tensor:
         """How far a discriminator's answers are from `label`: least squares (Mao et al. 2017), or cross entropy on logits."""
@@ -121,8 +116,7 @@ class CycleGAN(tf.Module):
     def _train_replica(self, x: tf.Tensor, y: tf.Tensor) -> Losses:
         """A replica's share of the step: its rows of the batch, and the same changes to the variables as all others make."""
         losses, fake_x, fake_y = self._train_generators(x, y)
-        losses |= self._train_discriminators(x, y, fake_x, fake_y)
-        losses = mean(losses)
+        losses = mean(losses | self._train_discriminators(x, y, fake_x, fake_y))
         average_statistics(self.networks.values())
         note_not_finite(self.not_finite_since, [losses.get(name, 0.0) for name in LOSS_NAMES], self.step)
         return losses | self._health(x, y, fake_x, fake_y, losses)
@@ -143,7 +137,7 @@ class CycleGAN(tf.Module):
             with tf.GradientTape() as tape:
                 losses["loss/identity"] = self.identity_loss(x, y)
             terms.append((tape, losses["loss/identity"]))
-        minimize(self.generator_optimizer, self._generator_variables, *terms)
+        minimize(self.generator_optimizer, G.trainable_variables + F.trainable_variables, *terms)
         return losses, fake_x, fake_y
 
     def _train_discriminators(self, x: tf.Tensor, y: tf.Tensor, fake_x: tf.Tensor, fake_y: tf.Tensor) -> Losses:
@@ -153,7 +147,7 @@ class CycleGAN(tf.Module):
             D_X_loss = self.discriminator_loss(D_X(x, training=True), D_X(past_x, training=True))
             D_Y_loss = self.discriminator_loss(D_Y(y, training=True), D_Y(past_y, training=True))
             total = D_X_loss + D_Y_loss
-        minimize(self.discriminator_optimizer, self._discriminator_variables, (tape, total))
+        minimize(self.discriminator_optimizer, D_X.trainable_variables + D_Y.trainable_variables, (tape, total))
         return {"loss/D_X": D_X_loss, "loss/D_Y": D_Y_loss}
 
     def _health(self, x: tf.Tensor, y: tf.Tensor, fake_x: tf.Tensor, fake_y: tf.Tensor, losses: Losses) -> Losses:
@@ -178,14 +172,8 @@ class CycleGAN(tf.Module):
     def sample(self, x: tf.Tensor, y: tf.Tensor) -> dict[str, tf.Tensor]:
         """For looking at: both translations and their reconstructions, uint8 (B, H, W, 3), and what the discriminators answer, logits."""
         fake_y, fake_x = self.G(x), self.F(y)
-        pictures = {
-            "X/input": x,
-            "X/generated": fake_y,
-            "X/reconstruction": self.F(fake_y),
-            "Y/input": y,
-            "Y/generated": fake_x,
-            "Y/reconstruction": self.G(fake_x),
-        }
+        pictures = {"X/input": x, "X/generated": fake_y, "X/reconstruction": self.F(fake_y)}
+        pictures |= {"Y/input": y, "Y/generated": fake_x, "Y/reconstruction": self.G(fake_x)}
         answers = {"D_Y/true": self.D_Y(y), "D_Y/fake": self.D_Y(fake_y), "D_X/true": self.D_X(x), "D_X/fake": self.D_X(fake_x)}
         return {name: convert2int(picture) for name, picture in pictures.items()} | answers
 

@@ -38,13 +38,10 @@ def convolve(x, kernel, strides: int = 1, pad: int = 0, mode: str = "CONSTANT", 
 
 
 def enlarge(x: tf.Tensor, pad: int, mode: str) -> tf.Tensor:
-    """(B, H, W, C) → (B, H + 2·pad, W + 2·pad, C): zeros around it ("CONSTANT"), its mirror image ("REFLECT") or its edge ("EDGE").
-
-    Picking rows, then columns, takes a third of the time of tf.pad's mirror on a CPU.
-    """
+    """(B, H, W, C) → (B, H + 2·pad, W + 2·pad, C): zeros around it ("CONSTANT"), its mirror image ("REFLECT") or its edge ("EDGE")."""
     if mode == "CONSTANT":
         return tf.pad(x, [[0, 0], [pad, pad], [pad, pad], [0, 0]]) if pad else x
-    for axis in (1, 2):
+    for axis in (1, 2):  # picking takes a third of the time of tf.pad's mirror on a CPU
         size = x.shape[axis] or tf.shape(x)[axis]
         index = tf.range(-pad, size + pad)
         index = size - 1 - tf.abs(size - 1 - tf.abs(index)) if mode == "REFLECT" else tf.clip_by_value(index, 0, size - 1)
@@ -56,8 +53,8 @@ def enlarge_gradient(dy: tf.Tensor, pad: int, mode: str) -> tf.Tensor:
     """The gradient of `enlarge`. "EDGE" is for a `pad` of 1, where it is the mirror image that repeats the border."""
     if mode == "CONSTANT":
         return crop(dy, pad, pad) if pad else dy
-    mode = "REFLECT" if mode == "REFLECT" else "SYMMETRIC"
-    return tf.raw_ops.MirrorPadGrad(input=dy, paddings=[[0, 0], [pad, pad], [pad, pad], [0, 0]], mode=mode)
+    mirror = "REFLECT" if mode == "REFLECT" else "SYMMETRIC"
+    return tf.raw_ops.MirrorPadGrad(input=dy, paddings=[[0, 0], [pad, pad], [pad, pad], [0, 0]], mode=mirror)
 
 
 def crop(x: tf.Tensor, before: int, after: int) -> tf.Tensor:
@@ -104,10 +101,7 @@ def products(x: tf.Tensor, dy: tf.Tensor, rows: int, columns: int) -> tf.Tensor:
 
 
 class Convolution(keras.layers.Conv2D):
-    """A convolution whose padding of `pad` pixels on each side is symmetric, zeros or reflection, as PyTorch's Conv2d has it.
-
-    TensorFlow's "same" would pad the right and the bottom only where the stride is 2.
-    """
+    """A convolution that pads each side by `pad` pixels, zeros or reflection; "same" with stride 2 pads the right and the bottom only."""
 
     def __init__(self, filters: int, kernel_size: int, strides: int = 1, pad: int = 0, reflect: bool = False, **kwargs):
         super().__init__(filters, kernel_size, strides, **kwargs)
@@ -141,7 +135,7 @@ class FewFilters(Convolution):
         return add_shifted_rows(super()._convolve(x, rows, training), k, training)
 
 
-def add_shifted_rows(x: tf.Tensor, k: int, training: bool | None = None) -> tf.Tensor:
+def add_shifted_rows(x: tf.Tensor, k: int, training: bool | None) -> tf.Tensor:
     """(B, H, W, k · n) → (B, H - k + 1, W, n): the sum of k groups of channels, the i-th moved up by i rows."""
 
     def add(x):
@@ -184,8 +178,7 @@ class ResizeConvolution(keras.layers.Conv2D):
         kernel = tf.einsum("ayr,bxs,rscf->yxcabf", sums, sums, tf.convert_to_tensor(self.kernel))
         # A pixel beyond the edge, which repeats it, is what the reflected border of the enlarged picture is made of.
         four = convolve(x, tf.reshape(kernel, (2, 2, x.shape[-1], 4 * self.filters)), 1, 1, "EDGE", training)
-        y = crop(tf.nn.depth_to_space(four, 2), 1, 1)
-        return tf.ensure_shape(y, self.compute_output_shape(x.shape))
+        return tf.ensure_shape(crop(tf.nn.depth_to_space(four, 2), 1, 1), self.compute_output_shape(x.shape))
 
     compute_output_shape = Upconvolution.compute_output_shape
 
@@ -231,11 +224,9 @@ class InstanceNormalization(keras.layers.Layer):
 
 def normalization(norm: str) -> keras.layers.Layer:
     """Instance normalisation (each picture and channel by itself) or batch normalisation, with learned scale and offset."""
-    if norm == "instance":
-        return InstanceNormalization()
-    if norm == "batch":
-        return keras.layers.BatchNormalization(momentum=0.9, epsilon=1e-5)
-    raise ValueError(f"norm {norm!r}: use 'instance' or 'batch'")
+    if norm not in ("instance", "batch"):
+        raise ValueError(f"norm {norm!r}: use 'instance' or 'batch'")
+    return InstanceNormalization() if norm == "instance" else keras.layers.BatchNormalization(momentum=0.9, epsilon=1e-5)
 
 
 def _weights(bias: bool = False) -> dict:
@@ -277,8 +268,7 @@ def Rk(k: int, norm: str) -> Block:
 def uk(k: int, norm: str, upsample: str) -> Block:
     """Doubles height and width, Norm-ReLU, k filters: (B, H, W, ·) → (B, 2·H, 2·W, k).
 
-    `upsample` "transpose" is the paper's fractionally strided 3×3 convolution; "resize" repeats pixels and convolves 3×3, which leaves no
-    checkerboard (Odena et al. 2016).
+    By an `Upconvolution` ("transpose", the paper's), or a `ResizeConvolution` ("resize"), which leaves no checkerboard.
     """
     if upsample not in ("transpose", "resize"):
         raise ValueError(f"upsample {upsample!r}: use 'transpose' or 'resize'")

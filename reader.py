@@ -29,8 +29,7 @@ class Reader:
     `rows` and `share` are for one of several processes that train together. `rows`: (first, count) of the rows of every batch that this
     reader feeds. `share`: (process, processes): each reads its own shards of FILE@N, and makes its own batches of them.
 
-    Opening checks the files; raises `InputError`. `len(reader)` is the number of records, `bad` those that are left out; `total` is for
-    the number of records of all processes.
+    Opening checks the files; raises `InputError`. `len(reader)` counts the records, `total` those of all processes; `bad` are left out.
     """
 
     def __init__(
@@ -89,9 +88,8 @@ class Reader:
             if problem == _NO_PICTURE:
                 raise InputError(f"{shard.file}: record 0 has no {' and '.join(FEATURES)}, or no picture in it; make it with build_data.py")
             if problem and not self.skip_bad_records:
-                raise InputError(
-                    f"{shard.file}: damaged in record 0; make it anew with build_data.py --overwrite, or add --skip_bad_records"
-                )
+                remedy = "make it anew with build_data.py --overwrite, or add --skip_bad_records"
+                raise InputError(f"{shard.file}: damaged in record 0; {remedy}")
             if problem:
                 self.leave_out({first: problem})
 
@@ -138,36 +136,24 @@ class Reader:
         self.leave_out(bad)
 
     def bad_records(self, step: int) -> dict[int, str]:
-        """The records of this step's rows that cannot be read: number, counted from 0 through all files, → what is wrong with it.
-
-        Raises `BadRecord` if a whole file cannot be read any more.
-        """
-        found, begin = {}, step * self.batch_size + self.first_row
-        rows = range(begin, begin + self.row_count)
-        indices = {int(self._index(tf.constant(row, tf.int64))) for row in rows}
+        """This step's records that cannot be read: number → what is wrong with it. Raises `BadRecord` if a whole file cannot be read."""
+        begin = step * self.batch_size + self.first_row
+        indices = {int(self._index(tf.constant(row, tf.int64))) for row in range(begin, begin + self.row_count)}
+        problems = {}
         for number in sorted({self.stand_ins.get(index, index) for index in indices}):
             try:
-                problem = self._problem(number)
+                problems[number] = self._problem(number)
             except tf.errors.OpError:
                 raise BadRecord(f"{self.place(number)[0]}: can no longer be read; bring it back") from None
-            if problem:
-                found[number] = problem
-        return found
+        return {number: problem for number, problem in problems.items() if problem}
 
     def feed(self, first_step: int = 0) -> tf.data.Dataset:
-        """Returns batches float32 (batch_size or as many as `rows` says, image_size, image_size, 3) in [-1, 1].
-
-        They are endless from `first_step` on, or once through.
-        """
+        """Batches float32 (B, image_size, image_size, 3) in [-1, 1], endless from `first_step` on, or once through; B as `rows` says."""
         numbers = (first_step * self.row_count, tf.int64.max) if self.training else (0, len(self))
         picture = self._training_picture if self.training else self._evaluation_picture
         picture = tf.autograph.experimental.do_not_convert(picture)  # there is nothing to convert, and looking for it takes long
         pictures = tf.data.Dataset.range(*numbers).map(picture, num_parallel_calls=tf.data.AUTOTUNE)
         return pictures.batch(self.row_count, drop_remainder=self.training).prefetch(tf.data.AUTOTUNE)
-
-    def _row(self, n: tf.Tensor) -> tf.Tensor:
-        """The n-th picture that this reader feeds → its row among the pictures of all steps: t · batch_size + i."""
-        return n // self.row_count * self.batch_size + self.first_row + n % self.row_count
 
     def _problem(self, number: int) -> str | None:
         """Says what is wrong with a record, if anything."""
@@ -186,8 +172,7 @@ class Reader:
         """Reads one record by its number, or the one that takes its place; the checksum is verified."""
         if not self.stand_ins:
             return self._read(index)
-        bad = tf.constant(sorted(self.stand_ins), tf.int64)
-        stand_ins = tf.constant([self.stand_ins[number] for number in sorted(self.stand_ins)], tf.int64)
+        bad, stand_ins = (tf.constant(numbers, tf.int64) for numbers in zip(*sorted(self.stand_ins.items()), strict=True))
         at = tf.minimum(tf.searchsorted(bad, [index])[0], len(self.stand_ins) - 1)
         return self._read(tf.where(tf.gather(bad, at) == index, tf.gather(stand_ins, at), index))
 
@@ -199,30 +184,26 @@ class Reader:
 
     def _index(self, row: tf.Tensor) -> tf.Tensor:
         """Which record a row gets; `row` counts the pictures of all steps: t · batch_size + i."""
-        epoch, position = row // len(self), row % len(self)
-        order = tf.random.fold_in(self.seed, epoch)
-        return tf.random.experimental.index_shuffle(position, order, tf.constant(len(self) - 1, tf.int64))
+        order = tf.random.fold_in(self.seed, row // len(self))  # one for each epoch
+        return tf.random.experimental.index_shuffle(row % len(self), order, tf.constant(len(self) - 1, tf.int64))
 
     def _training_picture(self, n: tf.Tensor) -> tf.Tensor:
-        row = self._row(n)
-        index = self._index(row)
-        _, picture = from_record(self._record(index))
-
+        """The n-th picture that this reader feeds."""
+        row = n // self.row_count * self.batch_size + self.first_row + n % self.row_count
+        picture = self._resized(self._index(row), self.load_size)
         chance = tf.random.fold_in(tf.random.fold_in(self.seed, -1), row)  # -1 is no epoch
-        picture = self._resize(picture, self.load_size)
         picture = tf.image.stateless_random_crop(picture, (self.image_size, self.image_size, 3), tf.random.fold_in(chance, 0))
         picture = tf.image.stateless_random_flip_left_right(picture, tf.random.fold_in(chance, 1))
         return tf.clip_by_value(convert2float(picture), -1, 1)
 
     def _evaluation_picture(self, index: tf.Tensor) -> tf.Tensor:
-        _, picture = from_record(self._record(index))
-        picture = self._resize(picture, self.image_size)
+        picture = self._resized(index, self.image_size)
         picture = tf.image.resize_with_crop_or_pad(picture, self.image_size, self.image_size)
         return tf.clip_by_value(convert2float(picture), -1, 1)
 
-    @staticmethod
-    def _resize(picture: tf.Tensor, short_side: int) -> tf.Tensor:
-        """uint8 (H, W, 3) → float32 (H', W', 3) whose shorter side is `short_side`, aspect kept; bicubic may leave 0 … 255."""
+    def _resized(self, index: tf.Tensor, short_side: int) -> tf.Tensor:
+        """A record's picture as float32 (H, W, 3) whose shorter side is `short_side`, aspect kept; bicubic may leave 0 … 255."""
+        _, picture = from_record(self._record(index))
         size = tf.cast(tf.shape(picture)[:2], tf.float64)
         size = tf.cast(tf.round(size * (short_side / tf.reduce_min(size))), tf.int32)
         return tf.image.resize(picture, size, "bicubic", antialias=True)

@@ -5,7 +5,6 @@ other's truth. All that shapes a picture shows in both domains: the truth can be
 """
 
 import argparse
-import concurrent.futures
 import contextlib
 import itertools
 import multiprocessing
@@ -14,6 +13,7 @@ import signal
 import sys
 import tempfile
 from collections.abc import Iterator
+from concurrent.futures import Executor, ProcessPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -52,10 +52,9 @@ def _picture(job: tuple[str, int], seed: int, size: int) -> np.ndarray:
     return draw(scene(seed, folder if folder in SPLITS else "test", index), folder[-1], size)
 
 
-def _workers() -> concurrent.futures.Executor:
+def _workers() -> Executor:
     """Returns a process for each core: drawing is many small steps, in which threads wait for each other."""
-    context = multiprocessing.get_context("spawn")
-    return concurrent.futures.ProcessPoolExecutor(os.cpu_count(), context, signal.signal, (signal.SIGINT, signal.SIG_IGN))
+    return ProcessPoolExecutor(os.cpu_count(), multiprocessing.get_context("spawn"), signal.signal, (signal.SIGINT, signal.SIG_IGN))
 
 
 def parse(argv: list[str] | None) -> argparse.Namespace:

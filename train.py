@@ -12,23 +12,18 @@ from system import cli, devices, storage
 from system.cli import InputError
 from system.storage import AnyPath
 from training import run_folder
-from training.config import ARCHITECTURE, RECIPES, Config, add_arguments
+from training.config import ARCHITECTURE, RECIPES, Config, add_arguments, training_length
 
 
 def parse(argv: list[str] | None) -> argparse.Namespace:
     parser = cli.Parser(__doc__)
-    parser.add_argument("--load_model", metavar="RUN", help="continue this run: a name in --checkpoints_dir or a path; its settings hold")
-    parser.add_argument("--checkpoints_dir", metavar="DIR", type=storage.path, default="checkpoints", help="where run folders are made")
-    parser.add_argument("--run_name", metavar="NAME", help="name of the run folder [the time, YYYYmmdd-HHMM]")
-    parser.add_argument(
-        "--recipe", choices=RECIPES, help="settings that belong together, which flags beside it override; chapter: the book chapter's own"
-    )
-    parser.add_argument(
-        "--strategy",
-        choices=devices.STRATEGIES,
-        default="auto",
-        help="train on one device, on all GPUs of this machine, or with the other workers that TF_CONFIG names; auto: what there is",
-    )
+    add = parser.add_argument
+    add("--load_model", metavar="RUN", help="continue this run: a name in --checkpoints_dir or a path; its settings hold")
+    add("--checkpoints_dir", metavar="DIR", type=storage.path, default="checkpoints", help="where run folders are made")
+    add("--run_name", metavar="NAME", help="name of the run folder [the time, YYYYmmdd-HHMM]")
+    add("--recipe", choices=RECIPES, help="settings that belong together, which flags beside it override; chapter: the book chapter's own")
+    strategy = "train on one device, on all GPUs of this machine, or with the other workers that TF_CONFIG names; auto: what there is"
+    add("--strategy", choices=devices.STRATEGIES, default="auto", help=strategy)
     add_arguments(parser)
     return parser.parse_args(argv)
 
@@ -36,11 +31,10 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
 def main(argv: list[str] | None = None) -> int:
     args = parse(argv)
     devices.share_threads()  # first: to find a run on remote storage takes TensorFlow
-    settings = {k: v for k, v in vars(args).items() if k not in ("load_model", "checkpoints_dir", "run_name", "strategy", "recipe")}
-    settings = RECIPES.get(args.recipe, {}) | settings
+    settings = RECIPES.get(args.recipe, {}) | {k: v for k, v in vars(args).items() if hasattr(Config, k)}
+    run = None
     if args.load_model is None:
         Config(**settings)  # before TensorFlow is loaded, which takes a while
-        run = None
     elif args.run_name is not None:
         raise InputError(f"--run_name {args.run_name}: a run that continues keeps its folder; leave out --run_name or --load_model")
     else:
@@ -50,9 +44,7 @@ def main(argv: list[str] | None = None) -> int:
     from system.workers import connect
 
     workers = connect(args.strategy)
-    if run is None:
-        settings.setdefault("precision", Config.precision)
-    if settings.get("precision") == "auto":
+    if settings.get("precision", None if run else Config.precision) == "auto":
         settings["precision"] = devices.native_precision()  # which the run then keeps, on whatever device it is continued
     if run is not None:
         return resume(workers, run, settings)
@@ -104,7 +96,7 @@ def resume(workers, run: AnyPath, settings: dict) -> int:
             if wrong:
                 raise InputError(f"{', '.join(wrong)}: cannot change when a run continues; leave out, or start a new run")
             tests = open_tests(workers, config)
-        model = build_model(workers, config, X, Y, begun=run_folder.has_checkpoint(run))
+        model = build_model(workers, config, X, Y, begun=any(run.glob("*.index")))  # is there a checkpoint yet?
         return train(workers, model, X, Y, run, tests, changed=before.differences(config))
 
 
@@ -112,32 +104,23 @@ def open_data(workers, config: Config) -> tuple:
     """Returns the readers of X and Y, checked. They read this worker's rows of each batch; with `shard_data`, this worker's shards."""
     from reader import Reader
 
-    if (n := workers.strategy.num_replicas_in_sync) > 1:
-        for flag, typed, remedy in (
-            ("--xla", config.xla, "leave it out"),
-            ("--precision float16", config.precision == "float16", "use bfloat16"),
-        ):
-            if typed:
-                raise InputError(f"{flag}: is for one replica, and here are {n}; {remedy}, or add --strategy one")
+    n = workers.strategy.num_replicas_in_sync
+    if n > 1 and (config.xla or config.precision == "float16"):
+        flag, remedy = ("--xla", "leave it out") if config.xla else ("--precision float16", "use bfloat16")
+        raise InputError(f"{flag}: is for one replica, and here are {n}; {remedy}, or add --strategy one")
     first, count = workers.rows(config.batch_size)
-    if config.shard_data:
-        batch_size, part = count, {"share": (workers.index, workers.count)}
-    else:
-        batch_size, part = config.batch_size, {"rows": (first, count)}
-    sizes = config.image_size, config.load_size, batch_size
-    return tuple(
-        Reader(file, *sizes, name, config.seed, skip_bad_records=config.skip_bad_records, **part)
-        for name, file in (("X", config.X), ("Y", config.Y))
-    )
+    part = {"share": (workers.index, workers.count)} if config.shard_data else {"rows": (first, count)}
+    sizes = config.image_size, config.load_size, count if config.shard_data else config.batch_size
+    more = {"seed": config.seed, "skip_bad_records": config.skip_bad_records, **part}
+    return tuple(Reader(getattr(config, name), *sizes, name, **more) for name in "XY")
 
 
 def open_tests(workers, config: Config):
     """Returns the test pictures that the chief measures on, if it is to. Raises `InputError` for what cannot be read."""
     if config.eval_every is None or not workers.is_chief:
         return None
-    if config.features == "none":
-        network = None
-    else:
+    network = None
+    if config.features != "none":
         network = features.load(storage.path(config.features)) if config.features else features.inception()
     return held_out.TestPictures(storage.path(config.X_test), storage.path(config.Y_test), config.image_size, network)
 
@@ -158,7 +141,6 @@ def build_model(workers, config: Config, X, Y, begun: bool = False):
 
     from model import CycleGAN
     from training.checkpoints import initialise
-    from training.step import training_length
 
     workers.check_alike("settings", repr(config))
     if config.shard_data:

@@ -41,10 +41,8 @@ class ImagePool(tf.Module):
         # Integers by a named algorithm, because XLA chooses another one, and makes other floats of equal bits.
         seed = tf.random.fold_in(tf.random.fold_in([self.seed, 0], step, "philox"), i, "philox")
         draw = tf.random.stateless_uniform([], seed, maxval=2 * self.size, dtype=tf.int32, alg="philox")
-        slot, swap = draw // 2, draw % 2 == 1
-
-        filling = self.count < self.size
-        slot = tf.where(filling, self.count, slot)
+        filling, swap = self.count < self.size, draw % 2 == 1
+        slot = tf.where(filling, self.count, draw // 2)
         # Raw operations: a replica's own variable has no others.
         pool = self.pictures.handle
         old = tf.ensure_shape(tf.raw_ops.ResourceGather(resource=pool, indices=slot, dtype=picture.dtype), picture.shape)

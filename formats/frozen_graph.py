@@ -12,24 +12,22 @@ from utils import convert2float
 
 
 def load(file: AnyPath, data: bytes) -> Translator:
-    """Loads such a graph, which takes pictures of one size only, one at a time: float (N, N, 3) in [-1, 1] → a JPEG file.
+    """Loads such a graph: pictures of one size only, one at a time, float (N, N, 3) in [-1, 1] → a JPEG file.
 
     Raises `InputError` for anything else: `data` may be no model at all.
     """
-    graph = tf.compat.v1.GraphDef()
     try:
-        graph.ParseFromString(data)
+        graph = tf.compat.v1.GraphDef.FromString(data)
     except Exception:  # the parser's own kind of error
-        raise InputError("no model; make one with export_graph.py") from None
-    nodes = {node.name: node for node in graph.node}
-    if not nodes:
+        graph = tf.compat.v1.GraphDef()
+    names = {node.name for node in graph.node}
+    if not names:
         raise InputError("no model; make one with export_graph.py")
-    if not {"input_image", "output_image"} <= nodes.keys():
+    if not {"input_image", "output_image"} <= names:
         raise InputError("a frozen graph, but not one of the TensorFlow 1 project: it has no input_image and output_image")
     try:
-        model = tf.compat.v1.wrap_function(lambda: tf.graph_util.import_graph_def(graph, name=""), []).prune(
-            "input_image:0", "output_image:0"
-        )
+        model = tf.compat.v1.wrap_function(lambda: tf.graph_util.import_graph_def(graph, name=""), [])
+        model = model.prune("input_image:0", "output_image:0")
     except Exception as e:  # a damaged graph can raise nearly anything
         raise InputError(f"damaged model ({type(e).__name__}); fetch it again") from None
     (picture,), (output,) = model.inputs, model.outputs

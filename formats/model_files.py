@@ -42,17 +42,13 @@ def kind(file: AnyPath, data: bytes | None = None) -> str | None:
     """Tells by its content what a model is, a key of `KINDS`; None if it is none of them. `data`: the content, if it was read before."""
     if file.is_dir():
         return "saved_model" if (file / "saved_model.pb").is_file() else None
-    if data is None and not file.is_file():
-        return None
-    data = file.read_bytes() if data is None else data
+    if data is None:
+        data = file.read_bytes() if file.is_file() else b""
     return next((name for name, kind in KINDS.items() if kind.begins and re.match(kind.begins, data, re.DOTALL)), None)
 
 
 def load(file: str | AnyPath) -> Translator:
-    """Loads a model of export_graph.py, of whatever kind, or a frozen graph of the TensorFlow 1 project.
-
-    Raises `InputError` for anything else.
-    """
+    """Loads a model of export_graph.py, of any kind, or a frozen graph of TensorFlow 1. Raises `InputError` for anything else."""
     file = path(file)
     if not file.exists():
         raise InputError(f"{file}: no such model; make it with export_graph.py")

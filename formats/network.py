@@ -1,23 +1,18 @@
-"""What the formats share: a generator's layers in order, how pictures are padded for it, and the check of what was written.
-
-Loads without TensorFlow, as ONNX models have to run without it.
-"""
+"""What the formats share: layers in order, padding, the check of what was written. Loads without TensorFlow, as ONNX models run without."""
 
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 
 from formats.translator import Translator
 from system.cli import Stopped
 
-Value = TypeVar("Value")
-
 # How much of the range, 2, a model may differ from the checkpoint: at most, and on average.
 LIMITS = {None: (1e-3, 1e-3), "float16": (0.02, 0.02), "int8": (2.0, 0.05)}
 
 
-def replay(generator, picture: Value, emit: Callable[..., Value]) -> Value:
+def replay(generator, picture: Any, emit: Callable[..., Any]) -> Any:
     """Goes through a generator's layers: `emit(layer, *inputs)` is called for the output of each. Returns that of the last."""
     first, *layers = generator.layers
     values = {id(first.output): picture}

@@ -6,6 +6,7 @@ transposed convolution that pads one side only (docs/formats.md).
 
 import contextlib
 import ctypes
+import functools
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -58,16 +59,14 @@ def write(generator, metadata: dict, file: AnyPath) -> None:
         size = graph.node("Squeeze", graph.node("Shape", pictures, start=axis, end=axis + 1))
         x = graph.node("Gather", x, network.padding(size, generator.multiple, generator.smallest, graph), axis=axis)
     floats = graph.node("Cast", x, to=TensorProto.FLOAT) / 127.5 - 1.0
-    channels_first = graph.node("Transpose", floats, perm=[0, 3, 1, 2])
-    channels_last = graph.node("Transpose", network.replay(generator, channels_first, network.by_kind(graph)), perm=[0, 2, 3, 1])
+    x = network.replay(generator, graph.node("Transpose", floats, perm=[0, 3, 1, 2]), network.by_kind(graph))
+    channels_last = graph.node("Transpose", x, perm=[0, 2, 3, 1])
     size = graph.node("Shape", pictures, start=1, end=3)
     generated = graph.node("Slice", channels_last, np.int64([0, 0]), size, np.int64([1, 2]), name="generated")
     clipped = graph.node("Clip", graph.node("Round", (generated + 1.0) * 127.5), np.float32(0), np.float32(255))
     graph.node("Cast", clipped, to=TensorProto.UINT8, name="output_image")
 
-    def declared(name: str, type: int):
-        return helper.make_tensor_value_info(name, type, ["batch", "height", "width", 3])
-
+    declared = functools.partial(helper.make_tensor_value_info, shape=["batch", "height", "width", 3])
     inputs = [declared("input_image", TensorProto.UINT8)]
     outputs = [declared("output_image", TensorProto.UINT8), declared("generated", TensorProto.FLOAT)]
     made = helper.make_graph(graph.nodes, "generator", inputs, outputs, graph.constants)

@@ -1,8 +1,4 @@
-"""State dicts that PyTorch saved, of ResNet generators: read, recognised, and brought into ours.
-
-Layers are known by their order and their shapes, whatever their names. A bias before an instance normalisation only moves a mean that is
-taken away again. Loads without TensorFlow.
-"""
+"""State dicts of ResNet generators that PyTorch saved: read, recognised by order and shapes, given to ours. Loads without TensorFlow."""
 
 import io
 import warnings
@@ -25,7 +21,7 @@ TENSORS = {"weight", "bias", "num_batches_tracked"} | STATISTICS
 class Layer:
     """A convolution, and the tensors of the normalisation after it. `kernel`: (out, in, k, k), of a transposed one (in, out, k, k)."""
 
-    name: Name
+    name: str
     kernel: np.ndarray
     bias: np.ndarray | None = None
     norm: dict[str, np.ndarray] = field(default_factory=dict)
@@ -46,11 +42,8 @@ def read(file: AnyPath) -> Modules:
             name = (*above, *str(key).split("."))
             if isinstance(value, Mapping):
                 yield from tensors(value, name)
-            elif (
-                isinstance(value, torch.Tensor) and value.layout == torch.strided and value.device.type == "cpu" and not value.is_quantized
-            ):
-                value = value.detach()
-                yield name, (value.float() if value.is_floating_point() else value).numpy()
+            elif isinstance(value, torch.Tensor) and value.layout == torch.strided and value.is_cpu and not value.is_quantized:
+                yield name, (value.float() if value.is_floating_point() else value).detach().numpy()
 
     data = file.read_bytes()
     try:
@@ -68,22 +61,18 @@ def read(file: AnyPath) -> Modules:
         raise InputError(f"--weights {file}: {reason}") from None
 
 
-def in_order(tensors: list[tuple[Name, np.ndarray]]) -> Modules:
+def in_order(tensors: list[tuple[Name, np.ndarray]], depth: int = 0) -> Modules:
     """Groups tensors into modules, as they come; by number where they are numbered, as some tools sort 10 before 2."""
     modules: Modules = {}
-
-    def add(tensors: list[tuple[Name, np.ndarray]], depth: int) -> None:
-        children: dict[str, list] = {}
-        for name, tensor in tensors:
-            if len(name) == depth + 1:
-                modules.setdefault(name[:-1], {})[name[-1]] = tensor
-            else:
-                children.setdefault(name[depth], []).append((name, tensor))
-        numbered = all(key.isdecimal() for key in children)
-        for key in sorted(children, key=lambda key: (len(key), key)) if numbered else children:
-            add(children[key], depth + 1)
-
-    add(tensors, 0)
+    children: dict[str, list] = {}
+    for name, tensor in tensors:
+        if len(name) == depth + 1:
+            modules.setdefault(name[:-1], {})[name[-1]] = tensor
+        else:
+            children.setdefault(name[depth], []).append((name, tensor))
+    numbered = all(key.isdecimal() for key in children)
+    for key in sorted(children, key=lambda key: (len(key), key)) if numbered else children:
+        modules |= in_order(children[key], depth + 1)
     return modules
 
 
@@ -93,10 +82,17 @@ def find(modules: Modules) -> list[Layer]:
     if len(found) > 1:
         names = ", ".join(".".join(name) for name in found)
         raise InputError(f"holds {len(found)} generators ({names}); save the state dict of one")
-    if not found:
-        check_kind(modules)
-        resnet(modules)  # raises what is wrong with it
-    return next(iter(found.values()))
+    if found:
+        return next(iter(found.values()))
+    kernels = [tensors["weight"].shape for tensors in modules.values() if np.ndim(tensors.get("weight")) == 4]
+    sizes = {kernel[2:] for kernel in kernels}
+    if not kernels:
+        raise InputError("holds no state dict of a network with convolutions")
+    if kernels[-1][0] == 1 and sizes <= {(4, 4), (1, 1)}:
+        raise InputError("a discriminator, which makes no pictures; give the file of a generator, latest_net_G.pth say")
+    if sizes == {(4, 4)}:
+        raise InputError("a U-Net generator, which cannot be converted; only ResNet generators can")
+    return resnet(modules)  # raises what is wrong with it
 
 
 def generators(modules: Modules, depth: int = 0) -> dict[Name, list[Layer]]:
@@ -109,18 +105,17 @@ def generators(modules: Modules, depth: int = 0) -> dict[Name, list[Layer]]:
             if len(name) > depth:
                 children.setdefault(name[depth], {})[name] = tensors
         return {name: layers for child in children.values() for name, layers in generators(child, depth + 1).items()}
-    return {layers[0].name[:depth]: layers}
+    return {next(iter(modules))[:depth]: layers}
 
 
 def resnet(modules: Modules) -> list[Layer]:
     """All modules as the layers of one ResNet generator. Raises `InputError` if they are anything else."""
     layers: list[Layer] = []
     for name, tensors in modules.items():
-        strange = next((key for key in tensors if key not in TENSORS), None)
-        if strange:
+        if strange := next((key for key in tensors if key not in TENSORS), None):
             raise InputError(f"no ResNet generator: has a {'.'.join((*name, strange))}")
         if np.ndim(tensors.get("weight")) == 4:
-            layers.append(Layer(name, tensors["weight"], tensors.get("bias")))
+            layers.append(Layer(".".join(name), tensors["weight"], tensors.get("bias")))
         elif layers and not layers[-1].norm:
             layers[-1].norm = tensors
         else:
@@ -128,58 +123,41 @@ def resnet(modules: Modules) -> list[Layer]:
     blocks, odd = divmod(len(layers) - 6, 2)
     if blocks < 0 or odd:
         raise InputError(f"no ResNet generator: that has 6 convolutions and 2 in each residual block, this {len(layers)}")
-    k = max(1, filters(layers[0]))
+    k = max(1, layers[0].kernel.shape[0])
     down, up = [(k, 3, 7, 7), (2 * k, k, 3, 3), (4 * k, 2 * k, 3, 3)], [(4 * k, 2 * k, 3, 3), (2 * k, k, 3, 3), (3, k, 7, 7)]
     for i, (layer, shape) in enumerate(zip(layers, [*down, *[(4 * k, 4 * k, 3, 3)] * 2 * blocks, *up], strict=True)):
-        name = ".".join(layer.name)
         if layer.kernel.shape != shape or layer.kernel.dtype != np.float32:
             found = f"{'×'.join(map(str, layer.kernel.shape))} {layer.kernel.dtype}"
-            raise InputError(f"no ResNet generator for colour pictures: {name} is {found}, not {'×'.join(map(str, shape))} float32")
+            raise InputError(f"no ResNet generator for colour pictures: {layer.name} is {found}, not {'×'.join(map(str, shape))} float32")
         channels = shape[i in (len(layers) - 3, len(layers) - 2)]
         vectors = [layer.bias, *(tensor for key, tensor in layer.norm.items() if key != "num_batches_tracked")]
         wrong = next((v.shape for v in vectors if v is not None and v.shape != (channels,)), None)
         if wrong is not None:
-            raise InputError(f"no ResNet generator: {name} has {channels} filters, but a vector of shape {wrong} belongs to it")
+            raise InputError(f"no ResNet generator: {layer.name} has {channels} filters, but a vector of shape {wrong} belongs to it")
     if layers[-1].norm:
         raise InputError("no ResNet generator: its last convolution has a normalisation")
     return layers
 
 
-def check_kind(modules: Modules) -> None:
-    """Raises `InputError` for networks that are known by their kernels, and for what is no network."""
-    kernels = [tensors["weight"].shape for tensors in modules.values() if np.ndim(tensors.get("weight")) == 4]
-    sizes = {kernel[2:] for kernel in kernels}
-    if not kernels:
-        raise InputError("holds no state dict of a network with convolutions")
-    if kernels[-1][0] == 1 and sizes <= {(4, 4), (1, 1)}:
-        raise InputError("a discriminator, which makes no pictures; give the file of a generator, latest_net_G.pth say")
-    if sizes == {(4, 4)}:
-        raise InputError("a U-Net generator, which cannot be converted; only ResNet generators can")
-
-
-def filters(layer: Layer) -> int:
-    """The number of channels that a convolution (not a transposed one) makes."""
-    return layer.kernel.shape[0]
-
-
-def residual_blocks(layers: list[Layer]) -> int:
-    """The number of residual blocks of a generator."""
-    return (len(layers) - 6) // 2
+def size(layers: list[Layer]) -> tuple[int, int]:
+    """The number of filters of a generator's first layer, and of its residual blocks."""
+    return layers[0].kernel.shape[0], (len(layers) - 6) // 2
 
 
 def normalization(layers: list[Layer], asked: str | None) -> str:
     """The normalisation of a generator: `asked`, or what its tensors tell, "instance" or "batch". Raises `InputError` if they do not."""
-    before_norms = layers[:-1]
-    if asked == "batch" and not all(layer.norm.keys() >= STATISTICS for layer in before_norms):
+    tracked = all(layer.norm.keys() >= STATISTICS for layer in layers[:-1])
+    biased = any(layer.bias is not None for layer in layers[:-1])
+    scaled = any("weight" in layer.norm for layer in layers[:-1])
+    if asked == "batch" and not tracked:
         raise InputError("--norm batch needs running statistics, which the file does not hold; leave --norm out")
-    biased = any(layer.bias is not None for layer in before_norms)
-    scaled = any("weight" in layer.norm for layer in before_norms)
-    if all(layer.norm.keys() >= STATISTICS for layer in before_norms):
-        told = {(True, False): "batch", (False, True): "instance"}.get((scaled, biased))
-    else:
-        told = "instance" if scaled or biased else None  # of neither, the authors' code makes networks without normalisation
-    if asked or told:
-        return asked or told
+    if asked:
+        return asked
+    if tracked and scaled and not biased:
+        return "batch"
+    if scaled != biased or scaled and not tracked:
+        return "instance"
+    # Without scales, biases and statistics, the authors' code makes networks without normalisation.
     raise InputError("does not tell which normalisation the network was trained with; give --norm instance, or --norm batch")
 
 
@@ -188,12 +166,12 @@ def check_finite(layers: list[Layer], norm: str) -> None:
     for layer in layers:
         used = [layer.kernel, layer.bias, *(layer.norm.get(key) for key in ("weight", "bias", *(STATISTICS if norm == "batch" else ())))]
         if not all(np.isfinite(tensor).all() for tensor in used if tensor is not None):
-            raise InputError(f"{'.'.join(layer.name)} has weights that are not finite numbers; damaged, or the training diverged")
+            raise InputError(f"{layer.name} has weights that are not finite numbers; damaged, or the training diverged")
 
 
 def unpadded(layers: list[Layer]) -> list[str]:
     """Names of convolutions that should be padded by reflection, but are the first of a sequence: no layer before them does that."""
-    return [".".join(layer.name) for layer in (layers[0], *layers[3:-3], layers[-1]) if layer.name and layer.name[-1] == "0"]
+    return [layer.name for layer in (layers[0], *layers[3:-3], layers[-1]) if layer.name.split(".")[-1] == "0"]
 
 
 def assign(generator, layers: list[Layer], norm: str) -> None:
@@ -205,10 +183,8 @@ def assign(generator, layers: list[Layer], norm: str) -> None:
     if layers[-1].bias is not None:
         convolutions[-1].bias.assign(layers[-1].bias)
     for ours, theirs in zip(norms, layers[:-1], strict=True):
-        if "weight" in theirs.norm:
-            ours.gamma.assign(theirs.norm["weight"])
-        if "bias" in theirs.norm:
-            ours.beta.assign(theirs.norm["bias"])
+        ours.gamma.assign(theirs.norm.get("weight", ours.gamma))
+        ours.beta.assign(theirs.norm.get("bias", ours.beta))
         # A bias before a normalisation only moves the mean, which instance normalisation takes away again: it is dropped. (The padding
         # comes before the convolution, so that the bias is the same in all pixels.) Batch normalisation takes the running mean away.
         if norm == "batch":

@@ -16,7 +16,6 @@ from system.storage import AnyPath
 from utils import convert2float, convert2int
 
 PICTURES = tf.TensorSpec((None, None, None, 3), tf.uint8, "input_image")
-FILES = tf.TensorSpec((None,), tf.string, "image_bytes")
 STATISTICS = tf.TensorSpec((2, None), tf.float32, "statistics")
 Norm = Callable[[InstanceNormalization, tf.Tensor], tf.Tensor]
 
@@ -29,8 +28,7 @@ def load(folder: AnyPath, data: None = None) -> Translator:
         raise InputError(f"damaged model ({type(e).__name__}); export it anew") from None
     signatures = model.signatures
     if not {"serving_default", "metadata"} <= set(signatures):
-        found = ", ".join(signatures) or "none"
-        raise InputError(f"a SavedModel, but not one of export_graph.py (its signatures: {found})")
+        raise InputError(f"a SavedModel, but not one of export_graph.py (its signatures: {', '.join(signatures) or 'none'})")
 
     def ask(signature: str, output: str, **inputs: np.ndarray) -> np.ndarray:
         return model.signatures[signature](**inputs)[output].numpy()  # a signature alone would not keep the model alive
@@ -70,7 +68,7 @@ class Functions:
         """By name. Only instance normalisation has statistics of its own for each picture."""
         functions = {
             "serving_default": (self.translate, [PICTURES]),
-            "translate_encoded": (self.translate_encoded, [FILES]),
+            "translate_encoded": (self.translate_encoded, [tf.TensorSpec((None,), tf.string, "image_bytes")]),
             "metadata": (lambda: {"metadata": tf.constant(json.dumps(self.metadata))}, []),
         }
         if any(isinstance(layer, InstanceNormalization) for layer in self.generator.layers):
@@ -86,8 +84,7 @@ class Functions:
             return layer(inputs if len(inputs) > 1 else inputs[0], training=False)
 
         for axis in (1, 2):
-            size = tf.shape(pictures)[axis]
-            index = network.padding(size, self.generator.multiple, self.generator.smallest, keras.ops)
+            index = network.padding(tf.shape(pictures)[axis], self.generator.multiple, self.generator.smallest, keras.ops)
             pictures = tf.gather(pictures, index, axis=axis)
         with keras.StatelessScope(state_mapping=zip(self.generator.weights, self.weights(), strict=True)):
             return network.replay(self.generator, convert2float(pictures), emit)

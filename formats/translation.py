@@ -33,11 +33,7 @@ class Job:
 
 
 def size_for(model: Translator, height: int, width: int, image_size: int | None = None, keep_size: bool = False) -> tuple[int, int]:
-    """The height and width at which a picture is translated: `image_size` squared, its own, or its short side as the model was trained.
-
-    The only place that decides it. What the network needs beyond (sides of `model.smallest` at least, multiples of `model.multiple`, or
-    `model.fixed_size`) the model adds by itself, mirrored, and cuts off again.
-    """
+    """The height and width at which a picture is translated: `image_size` squared, its own, or its short side as the model was trained."""
     if image_size:
         return image_size, image_size
     return (height, width) if keep_size else images.with_short_side(height, width, model.image_size)
@@ -70,13 +66,12 @@ class Translation:
         self.progress, self.done, writing = Progress(len(jobs), "pictures"), 0, deque()
         with ThreadPoolExecutor(1) as writer:
             for batch in self.batches(self.read_all(jobs)):
-                name, pixels = batch[0][0].name, np.stack([pixels for _, (pixels, _) in batch])
-                results = [self.translate(self.model, pixels, name)]
-                if self.back:
-                    results.append(self.translate(self.back, results[0], name))
-                for (job, picture), *translated in zip(batch, *results, strict=True):
-                    writing.append(writer.submit(self.write, job, picture, translated))
-                while len(writing) > (0 if pixels[0].size > LARGE else 8):
+                passed = [np.stack([pixels for _, (pixels, _) in batch])]  # the pictures, their translations, the way back
+                for model in self.models:
+                    passed.append(self.translate(model, passed[-1], batch[0][0].name))
+                for (job, (_, alpha)), *pictures in zip(batch, *passed, strict=True):
+                    writing.append(writer.submit(self.write, job, pictures, alpha))
+                while len(writing) > (0 if passed[0][0].size > LARGE else 8):
                     writing.popleft().result()
                 self.done += len(batch)
                 self.progress.update(self.done)
@@ -87,35 +82,32 @@ class Translation:
     def read_all(self, jobs: list[Job]) -> Iterator[tuple[Job, Picture]]:
         """Yields the pictures that can be read, in order."""
         for job, read in threads.in_order(self.read, jobs):
-            try:
-                if isinstance(read, images.PictureError):
-                    raise read
-                picture = self.prepare(read) if isinstance(read, bytes) else read
-            except images.PictureError as e:
-                self.left_out.append(f"{job.source}: {e}")
+            if isinstance(read, bytes):
+                read = self.read(job, read)
+            if isinstance(read, images.PictureError):
+                self.left_out.append(f"{job.source}: {read}")
                 self.done += 1
             else:
-                yield job, picture
+                yield job, read
 
-    def read(self, job: Job) -> Picture | bytes | images.PictureError:
-        """Returns a picture, or what its file holds if it is a large one, or why it cannot be read."""
+    def read(self, job: Job, data: bytes | None = None) -> Picture | bytes | images.PictureError:
+        """Returns a picture in the size to translate, or why there is none; of a large one its file, to be handed in again as `data`."""
         try:
-            data = sys.stdin.buffer.read() if job.source is PIPE else job.source.read_bytes()
-            width, height = images.size(data, self.max_pixels)
-            return self.prepare(data) if width * height < LARGE else data
+            if data is None:
+                data = sys.stdin.buffer.read() if job.source is PIPE else job.source.read_bytes()
+                width, height = images.size(data, self.max_pixels)
+                if width * height >= LARGE:
+                    return data
+            pixels, alpha = images.decode_with_alpha(data, self.max_pixels)
+            height, width = pixels.shape[:2]
+            size = size_for(self.model, height, width, self.image_size, self.keep_size)
+            if size[0] * size[1] > self.max_pixels:
+                raise images.PictureError(f"{width}×{height} would become {size[1]}×{size[0]}, more than --max_megapixels; try --keep_size")
+            return images.resize(pixels, *size), None if alpha is None else images.resize(alpha, *size)
         except images.PictureError as e:
             return e
         except OSError as e:
             return images.PictureError(e.strerror or str(e))
-
-    def prepare(self, data: bytes) -> Picture:
-        """Decodes a file and brings it to the size at which it is translated. Raises `PictureError`."""
-        pixels, alpha = images.decode_with_alpha(data, self.max_pixels)
-        height, width = pixels.shape[:2]
-        size = size_for(self.model, height, width, self.image_size, self.keep_size)
-        if size[0] * size[1] > self.max_pixels:
-            raise images.PictureError(f"{width}×{height} would become {size[1]}×{size[0]}, more than --max_megapixels; try --keep_size")
-        return images.resize(pixels, *size), None if alpha is None else images.resize(alpha, *size)
 
     def batches(self, pictures: Iterator[tuple[Job, Picture]]) -> Iterator[list[tuple[Job, Picture]]]:
         """Joins pictures of one size that follow one another, as many as are translated together."""
@@ -149,14 +141,13 @@ class Translation:
             self.tile = max(tiling.LEAST, self.tile // 2)
         return np.concatenate([self.translate(model, one[np.newaxis], name) for one in pixels])
 
-    def write(self, job: Job, picture: Picture, translated: list[np.ndarray]) -> None:
-        """Writes what the models have made of a picture: its translation and, if there is one, the way back."""
-        original, alpha = picture
-        pictures = [original, *translated]
+    def write(self, job: Job, pictures: list[np.ndarray], alpha: np.ndarray | None) -> None:
+        """Writes what the models have made of a picture. `pictures`: this, its translation and, if there is one, the way back."""
         if self.back:
-            self.differences.append(float(np.abs(translated[1].astype(np.int16) - original).mean() / 255))
+            self.differences.append(float(np.abs(pictures[2].astype(np.int16) - pictures[0]).mean() / 255))
         if self.thumbnails:
-            self.shown[job.name] = [gallery.thumbnail(pixels) for pixels in pictures]
+            self.shown[job.name] = list(map(gallery.thumbnail, pictures))
+        translated = pictures[1:]
         if self.side_by_side:
             translated = [np.concatenate(pictures, axis=1)]
             alpha = None if alpha is None else np.concatenate([alpha] * len(pictures), axis=1)
@@ -172,15 +163,13 @@ class Translation:
 
     def write_gallery(self, file: AnyPath, jobs: list[Job]) -> None:
         """Writes a page of all inputs and outputs that exist now, those included that existed before."""
-        rows = []
         for job in jobs:
             if job.name not in self.shown:
                 with contextlib.suppress(images.PictureError):
                     self.shown[job.name] = [gallery.thumbnail(images.read(file)) for file in (job.source, *job.outputs)]
-            if job.name in self.shown:
-                rows.append((job.name, self.shown[job.name]))
+        rows = [(job.name, self.shown[job.name]) for job in jobs if job.name in self.shown]
         source, target = (self.model.metadata.get(domain, domain) for domain in ("source", "target"))
         columns = [source, f"{target} (generated)"] + [f"{source} (back again)"] * bool(self.back)
-        note = f"{self.model.file}" + (f", back with {self.back.file}" if self.back else "")
+        note = ", back with ".join(str(model.file) for model in self.models)
         with storage.atomic_write(file) as temporary:
             temporary.write_text(gallery.page(f"{source} → {target}", note, columns, rows))

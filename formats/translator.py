@@ -37,10 +37,7 @@ class Translator:
     fixed_size: int | None = None  # the only side that the model can translate, if there is but one
 
     def __call__(self, pictures: np.ndarray, statistics: np.ndarray | None = None) -> np.ndarray:
-        """uint8 (B, H, W, 3) → uint8 (B, H, W, 3), any height and width. `statistics`: the pictures are parts of one that has these.
-
-        Raises `MemoryError`, whatever runs the model.
-        """
+        """uint8 (B, H, W, 3), any height and width → the same. `statistics`: they are parts of one that has these. Raises `MemoryError`."""
         return _call(self.run, pictures) if statistics is None else _call(self.run_part, pictures, statistics)
 
     def statistics(self, parts: np.ndarray) -> np.ndarray | None:
@@ -56,11 +53,6 @@ class Translator:
     def multiple(self) -> int:
         """What divides the sides of the pictures that the network itself takes, in pixels; others are padded for it."""
         return self.metadata["multiple"]
-
-    @property
-    def smallest(self) -> int:
-        """The smallest side that the network itself takes, in pixels; smaller pictures are padded for it."""
-        return self.metadata["smallest"]
 
     @property
     def knows_statistics(self) -> bool:

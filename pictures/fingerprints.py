@@ -8,15 +8,10 @@ import hashlib
 
 import numpy as np
 
-KEYS = ("records", "bytes", "headers")
-
 
 def digest(*parts: bytes | np.ndarray) -> str:
     """16 hexadecimal digits of the SHA-256 of all parts one after another."""
-    checksum = hashlib.sha256()
-    for part in parts:
-        checksum.update(part)
-    return checksum.hexdigest()[:16]
+    return hashlib.sha256(b"".join(parts)).hexdigest()[:16]
 
 
 def of_file(headers: np.ndarray, size: int) -> dict:
@@ -37,7 +32,7 @@ def contradiction(reader, begun: dict) -> str | None:
     A file that is cut off, and may be (--skip_bad_records), counts as the same if it has no more records than that one had: the reader then
     expects as many. In how many files the same records lie does not matter, unless one is cut off.
     """
-    files, now = begun.get("shards", [begun]), reader.fingerprint
+    files = begun.get("shards", [begun])
     if reader.share:  # of the other workers' shards it knows nothing
         worker, workers = reader.share
         files = files[worker::workers]
@@ -45,15 +40,10 @@ def contradiction(reader, begun: dict) -> str | None:
     if reader.cut_off and len(files) == len(reader.shards) and all(map(_can_be_rest, reader.shards, files)):
         reader.expect(*(file["records"] for file in files))
         return None
-    if all(now[key] == begun[key] for key in KEYS):
-        return None
-    return f"{_describe(now)} (the run has {_describe(begun)})"
+    now, then = ("{records} records, {bytes} bytes, headers {headers}".format_map(data) for data in (reader.fingerprint, begun))
+    return f"{now} (the run has {then})" if now != then else None
 
 
 def _can_be_rest(shard, fingerprint: dict) -> bool:
     """Tells whether a reader's file is the one with that fingerprint, or may be what is left of it."""
     return shard.records <= fingerprint["records"] if shard.cut_off else shard.fingerprint == fingerprint
-
-
-def _describe(fingerprint: dict) -> str:
-    return f"{fingerprint['records']} records, {fingerprint['bytes']} bytes, headers {fingerprint['headers']}"

@@ -55,14 +55,13 @@ def _noise(table: np.ndarray, u: np.ndarray, v: np.ndarray) -> np.ndarray:
 def _nearest(u: np.ndarray, v: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Returns the way from (u, v) to the nearest of points that are scattered one a unit square."""
     i, j = np.floor(u).astype(np.int32), np.floor(v).astype(np.int32)
-    best, du, dv = np.float32(9), u, v
+    du = dv = np.float32(3)  # farther than any
     for di, dj in itertools.product((-1, 0, 1), repeat=2):
         p, q = i + di, j + dj
         x = p - u + (0.15 + 0.7 * NOISE[p & 63, q & 63])
         y = q - v + (0.15 + 0.7 * NOISE[q & 63, (p & 63) - 7])
-        square = x * x + y * y
-        closer = square < best
-        best, du, dv = np.where(closer, square, best), np.where(closer, x, du), np.where(closer, y, dv)
+        closer = x * x + y * y < du * du + dv * dv
+        du, dv = np.where(closer, x, du), np.where(closer, y, dv)
     return du, dv
 
 
@@ -102,12 +101,11 @@ class _Stage:
             room *= 1 - np.clip(facing, 0, 1) * np.minimum(radius**2 / square, 1)
         return lamp, room
 
-    def paint(self, where, colour: np.ndarray, normals: np.ndarray, lamp, room: np.ndarray, gloss: np.ndarray | None = None) -> None:
+    def paint(self, where, colour: np.ndarray, normals: np.ndarray, lamp, room: np.ndarray, gloss: np.ndarray | float = 0) -> None:
         """Lights a matt surface, with `gloss` of the lamp's light on top."""
         lamp = lamp * np.maximum(normals @ self.light, 0)
         self.canvas[where] = colour * (np.outer(lamp, LAMP) + np.outer(room, ROOM))
-        if gloss is not None:
-            self.canvas[where] += np.outer(gloss, LAMP)
+        self.canvas[where] += np.outer(gloss, LAMP)
 
     def sheen(self, normals: np.ndarray, sharpness: float) -> np.ndarray:
         """Returns the lamp's highlight, 0 … 1."""

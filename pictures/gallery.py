@@ -39,9 +39,8 @@ PAGE = """<!DOCTYPE html>
 
 def thumbnail(picture: np.ndarray) -> bytes:
     """uint8 (H, W, 3) → a JPEG file of at most `SIDE` pixels."""
-    height, width = picture.shape[:2]
-    scale = min(1, SIDE / max(height, width))
-    return images.encode(images.resize(picture, max(1, round(height * scale)), max(1, round(width * scale))), ".jpg")
+    scale = min(1, SIDE / max(picture.shape[:2]))
+    return images.encode(images.resize(picture, *(max(1, round(side * scale)) for side in picture.shape[:2])), ".jpg")
 
 
 def page(title: str, note: str, columns: Sequence[str], rows: Sequence[tuple[str, Sequence[bytes]]]) -> str:
@@ -54,11 +53,7 @@ def page(title: str, note: str, columns: Sequence[str], rows: Sequence[tuple[str
         cells = "".join(cell(f"{column}: {name}", file) for column, file in zip(columns, files, strict=False))
         return f'<tr><td class="name" colspan="{len(columns)}">{escape(name)}</td></tr>\n<tr>{cells}</tr>'
 
-    return PAGE.format(
-        title=escape(title),
-        note=escape(note),
-        width=(SIDE + 12) * len(columns) + 32,
-        share=100 // len(columns),
-        head="".join(f"<th>{escape(column)}</th>" for column in columns),
-        rows="\n".join(row(name, files) for name, files in rows),
-    )
+    n, title, note = len(columns), escape(title), escape(note)
+    head = "".join(f"<th>{escape(column)}</th>" for column in columns)
+    body = "\n".join(row(name, files) for name, files in rows)
+    return PAGE.format(title=title, note=note, width=(SIDE + 12) * n + 32, share=100 // n, head=head, rows=body)

@@ -8,6 +8,7 @@ from pathlib import PurePath
 
 import numpy as np
 from PIL import Image, ImageCms, ImageDraw, ImageFont, ImageOps, UnidentifiedImageError
+from PIL.Image import Transpose
 
 from system import storage
 from system.cli import InputError
@@ -20,15 +21,8 @@ Image.MAX_IMAGE_PIXELS = None  # ours is the limit: Pillow's only warns up to tw
 warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")  # about damaged metadata, which does not matter here
 
 _ORIENTATION = 0x0112  # the EXIF tag
-_UPRIGHT = {  # what its values ask for
-    2: Image.Transpose.FLIP_LEFT_RIGHT,
-    3: Image.Transpose.ROTATE_180,
-    4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_270,
-    7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_90,
-}
+_UPRIGHT = {3: Transpose.ROTATE_180, 6: Transpose.ROTATE_270, 8: Transpose.ROTATE_90}  # what its values ask for
+_UPRIGHT |= {2: Transpose.FLIP_LEFT_RIGHT, 4: Transpose.FLIP_TOP_BOTTOM, 5: Transpose.TRANSPOSE, 7: Transpose.TRANSVERSE}
 
 
 class PictureError(InputError):
@@ -36,10 +30,7 @@ class PictureError(InputError):
 
 
 def find(folder: str | AnyPath) -> list[AnyPath]:
-    """Returns the picture files in `folder` and below, by suffix, sorted by their path in `folder`.
-
-    Hidden files and folders are left out. Raises `InputError` if `folder` is none or holds no picture.
-    """
+    """Returns the pictures in `folder` and below, by suffix, hidden ones left out, sorted by path. Raises `InputError` if there is none."""
     folder = storage.path(folder)
     if not folder.is_dir():
         raise InputError(f"{folder}: no such folder")
@@ -97,10 +88,7 @@ def decode(data: bytes, max_pixels: int = MAX_PIXELS) -> np.ndarray:
 
 
 def decode_with_alpha(data: bytes, max_pixels: int = MAX_PIXELS) -> tuple[np.ndarray, np.ndarray | None]:
-    """Returns the colours as `decode` does, though not mixed with white, and alpha, uint8 (H, W), if the picture has it.
-
-    Where nothing can be seen of the colours they are white.
-    """
+    """As `decode`, though colours are not mixed with white, but white where none is seen; and alpha, uint8 (H, W), if there is one."""
     picture = _load(data, max_pixels)
     if picture.mode == "RGB":
         return np.asarray(picture), None
@@ -126,10 +114,10 @@ def _in_srgb(picture: Image.Image) -> Image.Image:
         return _scaled(picture).convert("RGB")
     profile = _profile(picture)
     alpha = picture.convert("RGBA").getchannel("A") if picture.has_transparency_data else None
-    if picture.mode not in ("L", "RGB", "CMYK", "LAB"):
-        picture = picture.convert("RGB" if picture.mode != "LA" else "L")
     if picture.mode == "LAB":
         profile = ImageCms.createProfile("LAB")
+    elif picture.mode not in ("L", "RGB", "CMYK"):
+        picture = picture.convert("RGB" if picture.mode != "LA" else "L")
     if profile:
         with contextlib.suppress(ImageCms.PyCMSError):  # one that is not for this kind of picture: it shows as without
             picture = ImageCms.profileToProfile(picture, profile, ImageCms.createProfile("sRGB"), outputMode="RGB")
@@ -159,7 +147,7 @@ def _scaled(picture: Image.Image) -> Image.Image:
     if picture.mode == "F":
         grey = np.nan_to_num(grey) * (255 if np.nanmax(grey) <= 1 else 1)
     else:
-        grey = grey / (257 if grey.max() <= 65535 else 257 * 65537)  # 65535 / 257 = 255
+        grey /= 257 if grey.max() <= 65535 else 257 * 65537  # 65535 / 257 = 255
     return Image.fromarray(np.clip(np.rint(grey), 0, 255).astype(np.uint8))
 
 
@@ -167,10 +155,8 @@ def read(file: str | AnyPath) -> np.ndarray:
     """`decode`s a file. Raises `PictureError` that names it, also if it cannot be opened."""
     try:
         return decode(storage.path(file).read_bytes())
-    except PictureError as e:
-        raise PictureError(f"{file}: {e}") from None
-    except OSError as e:
-        raise PictureError(f"{file}: {e.strerror}") from None
+    except (PictureError, OSError) as e:
+        raise PictureError(f"{file}: {getattr(e, 'strerror', e)}") from None
 
 
 def encode(picture: np.ndarray, suffix: str = ".png", alpha: np.ndarray | None = None) -> bytes:
@@ -181,8 +167,7 @@ def encode(picture: np.ndarray, suffix: str = ".png", alpha: np.ndarray | None =
     image, format, out = Image.fromarray(picture), FORMATS[suffix.lower()], io.BytesIO()
     if alpha is not None:
         image.putalpha(Image.fromarray(alpha))
-        if format == "JPEG":
-            image = _over_white(image)
+        image = _over_white(image) if format == "JPEG" else image
     try:
         image.save(out, format, **({"compression": "tiff_deflate"} if format == "TIFF" else {"quality": 95}))
     except (OSError, ValueError) as e:

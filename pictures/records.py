@@ -1,8 +1,6 @@
 """TFRecord files of pictures: the schema of a record, and the headers by which a file is known to be intact."""
 
-import contextlib
 import os
-from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -66,17 +64,18 @@ def record_headers(file: str, skip_bad: bool = False) -> tuple[np.ndarray, np.nd
     size, offset, headers = storage.size(storage.path(file)), 0, bytearray()
     if size == 0:
         raise InputError(f"{file}: empty; make it anew with build_data.py --overwrite")
-    with _header_at(file) as header_at:
+    remote = "://" in file  # a local file is not read by TensorFlow, which would buffer all data between the headers
+    with tf.io.gfile.GFile(file, "rb") if remote else open(file, "rb", buffering=0) as f:
         while offset < size:
-            header = header_at(offset)
+            header = (f.seek(offset) or f.read(_HEADER)) if remote else os.pread(f.fileno(), _HEADER, offset)
             end = offset + _HEADER + int.from_bytes(header[:8], "little") + _FOOTER
-            if not headers and (len(header) < _HEADER or not _checksums_hold(_table(header)).all()):
+            if not headers and (len(header) < _HEADER or not _checksums_hold(np.frombuffer(header, np.uint8)[None]).all()):
                 raise InputError(f"{file}: no TFRecord file (or a compressed one); make it with build_data.py")
             if end > size:  # cut off, or the length is wrong
                 break
             headers += header
             offset = end
-    table = _table(headers)
+    table = np.frombuffer(headers, np.uint8).reshape(-1, _HEADER)
     good = np.concatenate([_checksums_hold(table[i : i + _BLOCK]) for i in range(0, len(table) + 1, _BLOCK)])
     intact = len(good) if good.all() else int(good.argmin())
     cut_off = intact < len(good) or offset < size
@@ -85,22 +84,6 @@ def record_headers(file: str, skip_bad: bool = False) -> tuple[np.ndarray, np.nd
         raise InputError(f"{file}: damaged or cut off in record {intact} (counted from 0); {remedy}")
     ends = np.cumsum(table[:intact, :8].copy().view("<i8")[:, 0] + (_HEADER + _FOOTER))
     return np.concatenate([[0], ends[:-1]]), table[:intact], cut_off
-
-
-@contextlib.contextmanager
-def _header_at(file: str) -> Iterator[Callable[[int], bytes]]:
-    """Yields a function that reads the header at an offset."""
-    if "://" in file:
-        with tf.io.gfile.GFile(file, "rb") as f:
-            yield lambda offset: f.seek(offset) or f.read(_HEADER)
-    else:  # not through TensorFlow, which would read all data between the headers into its buffer
-        with open(file, "rb", buffering=0) as f:
-            yield lambda offset: os.pread(f.fileno(), _HEADER, offset)
-
-
-def _table(headers: bytes | bytearray) -> np.ndarray:
-    """Headers one after another, as uint8 (n, 12)."""
-    return np.frombuffer(headers, np.uint8).reshape(-1, _HEADER)
 
 
 def _checksums_hold(table: np.ndarray) -> np.ndarray:

@@ -8,7 +8,6 @@ SPLITS = ("trainA", "trainB", "test")  # both test folders hold the same scenes
 
 FLOORS = ("boards", "boards", "gingham", "gingham", "tiles", "stripes", "plain")
 WALLS = ("plain", "tiles", "bokeh", "bokeh", "stripes", "dots", "panels")
-
 REDS = ("#b03b3b", "#92363a", "#c15347", "#ce7154", "#9e4e36", "#cb989d")
 ORANGES = ("#ce8544", "#da9847", "#e1ad62", "#b2623b", "#d48961", "#ceab4b", "#8f6544", "#b5875a")
 GREENS = ("#859850", "#a7ae5f", "#c2be6e", "#6d8149")

@@ -18,7 +18,6 @@ Files = str | AnyPath | Sequence[str | AnyPath]
 
 _SHARD = re.compile(r"(.*)-([0-9]{5})-of-([0-9]{5})(\.[^./]*)?", re.DOTALL)
 _SPEC = re.compile(r"(.+)@([0-9]+)", re.DOTALL)
-_WILD = re.compile(r"[*?[]")
 MAX_SHARDS = 99_999  # five digits
 
 
@@ -41,27 +40,19 @@ def parse(name: str) -> tuple[str, int] | None:
 def leftovers(file: AnyPath, count: int) -> list[AnyPath]:
     """Returns the files there of the same data set in another number of shards than `count`, which a pattern would find too."""
     own = names(file.name, count)
-    try:
-        there = sorted(other.name for other in file.parent.iterdir())
-    except (FileNotFoundError, NotADirectoryError):
-        return []
+    there = sorted(other.name for other in file.parent.iterdir()) if file.parent.is_dir() else []
     return [file.with_name(name) for name in there if name not in own and (parse(name) or (name,))[0] == file.name]
 
 
 def find(data: Files) -> list[str]:
     """Returns the files that `data` names: a file, a pattern (sorted by name), `FILE@N`, or a list of these.
 
-    A name that exists is that file, whatever characters are in it. Raises `InputError` if a shard is missing or a file is named twice;
-    a single file need not exist.
+    A name that exists is that file; a single file need not exist. Raises `InputError` if a shard is missing or a file is named twice.
     """
-    if not isinstance(data, str | AnyPath):
-        files = [file for one in data for file in find(one)]
-        if not files:
-            raise InputError("no TFRecord file is named; make one with build_data.py")
-    else:
-        files = _find(str(data))
-    twice = [file for file, n in Counter(map(os.path.realpath, files)).items() if n > 1]
-    if twice:
+    files = _find(str(data)) if isinstance(data, str | AnyPath) else [file for one in data for file in find(one)]
+    if not files:
+        raise InputError("no TFRecord file is named; make one with build_data.py")
+    if twice := [file for file, n in Counter(map(os.path.realpath, files)).items() if n > 1]:
         raise InputError(f"{describe(data)}: means {twice[0]} more than once; name each file once")
     return files
 
@@ -71,7 +62,7 @@ def _find(data: str) -> list[str]:
         return [data]
     if _SPEC.fullmatch(data):
         return share(data)
-    if _WILD.search(data):
+    if re.search(r"[*?[]", data):
         files = sorted(file for file in storage.glob(data) if storage.path(file).is_file())
         if not files:
             raise InputError(f"{data}: no file is called like that; make one with build_data.py")
@@ -81,23 +72,17 @@ def _find(data: str) -> list[str]:
 
 
 def share(data: str, worker: int = 0, workers: int = 1) -> list[str]:
-    """Returns this worker's shards of `FILE@N`: that of its number and every `workers`-th after it. The others need not exist.
-
-    Raises `InputError`.
-    """
-    spec = _SPEC.fullmatch(data)
+    """Returns this worker's shards of `FILE@N`: every `workers`-th from its own on, others need not exist. Raises `InputError`."""
+    spec, remedy = _SPEC.fullmatch(data), "make them with build_data.py --num_shards"
     if not spec:
-        raise InputError(
-            f"{data}: --shard_data divides shards among workers, which FILE@N names; make them with build_data.py --num_shards"
-        )
+        raise InputError(f"{data}: --shard_data divides shards among workers, which FILE@N names; {remedy}")
     if len(spec[2]) > 5 or not 1 <= int(spec[2]) <= MAX_SHARDS:
         raise InputError(f"{data}: FILE@N is for 1 to {MAX_SHARDS} shards; give their number after the @")
     files = names(spec[1], int(spec[2]))
     if len(files) < workers:
-        raise InputError(f"{data}: too few shards for {workers} workers; make them with build_data.py --num_shards {workers}")
+        raise InputError(f"{data}: too few shards for {workers} workers; {remedy} {workers}")
     own = files[worker::workers]
-    missing = next((file for file in own if not storage.path(file).is_file()), None)
-    if missing:
+    if missing := next((file for file in own if not storage.path(file).is_file()), None):
         raise InputError(f"{data}: {missing} is missing; bring it back, or make all anew with build_data.py --num_shards {len(files)}")
     return own
 
@@ -105,17 +90,13 @@ def share(data: str, worker: int = 0, workers: int = 1) -> list[str]:
 def _check_complete(pattern: str, files: list[str]) -> None:
     """Raises `InputError` if shards of a data set are missing among the files, or it is there in two numbers of shards."""
     counts: dict[str, int] = {}
-    there = set(files)
     for file in files:
         name, count = parse(file) or (file, 1)
         if counts.setdefault(name, count) != count:
-            divisions = sorted((counts[name], count))
-            raise InputError(
-                f"{pattern}: finds {name} in {divisions[0]} and in {divisions[1]} shards; remove those that are old, or give {name}@N"
-            )
+            low, high = sorted((counts[name], count))
+            raise InputError(f"{pattern}: finds {name} in {low} and in {high} shards; remove those that are old, or give {name}@N")
     for name, count in counts.items():
-        missing = [file for file in names(name, count) if file not in there] if count > 1 else []
-        if missing:
+        if count > 1 and (missing := sorted(set(names(name, count)) - set(files))):
             found = f"{count - len(missing)} of {count} shards"
             raise InputError(f"{pattern}: finds {found}, not {missing[0]}; bring it back, or give a pattern that finds all")
 

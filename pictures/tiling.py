@@ -42,9 +42,7 @@ def weights(spans: list[tuple[int, int]], overlap: int) -> list[np.ndarray]:
     return [share / total[begin:end] for share, (begin, end) in zip(shares, spans, strict=True)]
 
 
-def translate_in_tiles(
-    model, picture: np.ndarray, tile: int, after_tile: Callable[[int, int], None] = lambda done, count: None
-) -> np.ndarray:
+def translate_in_tiles(model, picture: np.ndarray, tile: int, after_tile: Callable = lambda done, count: None) -> np.ndarray:
     """Translates uint8 (H, W, 3), at once if it has at most `tile`² pixels, or else in tiles.
 
     A model of one size gets no side longer than `model.fixed_size`, whatever `tile` is. All tiles are normalised with statistics of the

@@ -67,21 +67,15 @@ class Direction:
     sizes: dict[str, tuple[int, int]] = field(default_factory=dict)  # height and width of each translation, likewise
 
     def measure(self, real: Iterable[np.ndarray] | None = None, features: Features | None = None) -> dict[str, Any]:
-        """Returns all that can be measured, as it goes into a JSON file. `real`: pictures of the target domain, compared by `features`.
-
-        Raises `InputError` for pictures that cannot be read.
-        """
+        """All that can be measured, ready for JSON; `real` pictures are compared by `features`. Raises `InputError` for unreadable ones."""
         trips, from_truth = [], []
         translations = self.translations(trips, from_truth)  # not made yet: one by one, as the next lines ask for them
         result: dict[str, Any] = {"fake": self.title, "pictures": len(self.fakes or self.inputs)}
-        if real is None:
-            collections.deque(translations, maxlen=0)
-        else:
+        if real is not None:
             result["to_real"] = self.to_real(features, real, translations)
+        collections.deque(translations, maxlen=0)  # makes those that nothing has asked for
         if self.truths:
-            result["to_truth"] = {"translated": mean(from_truth)}
-            if self.inputs:
-                result["to_truth"] |= self.inputs_to_truths()
+            result["to_truth"] = {"translated": mean(from_truth)} | (self.inputs_to_truths() if self.inputs else {})
         if self.back:
             result["round_trip"] = mean(trips)
         return result
@@ -92,8 +86,7 @@ class Direction:
             source = self.inputs[name] if self.inputs else None
             fake = self.translate(source) if self.translate else self.fakes[name]
             size = self.sizes[name] = fake.shape[:2]
-            shown = {"input": images.resize(source, *size)} if self.inputs else {}
-            shown["translated"] = fake
+            shown = ({"input": images.resize(source, *size)} if self.inputs else {}) | {"translated": fake}
             if self.back:
                 shown["there and back"] = cycled = self.back(fake)
                 trips.append(round_trip(source, fake, cycled, self.back(source)))
@@ -101,9 +94,7 @@ class Direction:
                 shown["truth"] = truth = images.resize(self.truths[name], *size)
                 from_truth.append(distances(fake, truth))
             for label, picture in shown.items():
-                row = self.rows.setdefault(label, [])
-                if len(row) < SHEET_COLUMNS:
-                    row.append(picture)
+                self.rows[label] = [*self.rows.get(label, []), picture][:SHEET_COLUMNS]
             yield fake
 
     def to_real(self, features: Features, real: Iterable[np.ndarray], translations: Iterable[np.ndarray]) -> dict[str, Any]:

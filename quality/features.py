@@ -12,7 +12,6 @@ from pictures import images
 from system.cli import InputError
 from system.storage import AnyPath
 
-INCEPTION = "InceptionV3 of Keras, ImageNet weights (not those of the published FID)"
 INCEPTION_SIDE = 299
 BATCH = 32
 
@@ -31,15 +30,11 @@ class Features:
     first_side: int | None = None
 
     def __call__(self, pictures: Iterable[np.ndarray]) -> np.ndarray:
-        pictures, vectors = map(self._resize, pictures), []
-        while batch := list(itertools.islice(pictures, BATCH)):
+        first, vectors = self.first_side or self.side, []
+        resized = (images.resize(images.resize(picture, first, first), self.side, self.side) for picture in pictures)
+        while batch := list(itertools.islice(resized, BATCH)):
             vectors.append(np.asarray(self.network(np.stack(batch)), np.float32))
         return np.concatenate(vectors)
-
-    def _resize(self, picture: np.ndarray) -> np.ndarray:
-        for side in filter(None, (self.first_side, self.side)):
-            picture = images.resize(picture, side, side)
-        return picture
 
 
 def inception() -> Features:
@@ -54,7 +49,8 @@ def inception() -> Features:
             f"--features: Keras cannot fetch the weights of InceptionV3 ({' '.join(str(e).split())[:160]}); "
             f"connect to the network once, or name a SavedModel of features"
         ) from None
-    return Features(INCEPTION, INCEPTION_SIDE, lambda pictures: network.predict_on_batch(pictures / np.float32(127.5) - 1))
+    name = "InceptionV3 of Keras, ImageNet weights (not those of the published FID)"
+    return Features(name, INCEPTION_SIDE, lambda pictures: network.predict_on_batch(pictures / np.float32(127.5) - 1))
 
 
 def load(file: AnyPath) -> Features:
@@ -85,7 +81,6 @@ def load(file: AnyPath) -> Features:
 
     def network(pictures: np.ndarray) -> np.ndarray:
         pictures = tf.constant(pictures) if spec.dtype == tf.uint8 else tf.cast(pictures, spec.dtype) / 255
-        return signature(**{name: pictures})[vectors[0]].numpy()
+        return model.signatures["serving_default"](**{name: pictures})[vectors[0]].numpy()  # a signature does not keep its model alive
 
-    network.model = model  # a signature alone would not keep it alive
     return Features(str(file), shape[1] or INCEPTION_SIDE, network)

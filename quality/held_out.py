@@ -30,19 +30,13 @@ class TestPictures:
         return (images.centre_square(images.read(file), self.size) for file in files)
 
     def measure(self, G: Translate, F: Translate, before_each: Callable[[], None] = lambda: None) -> tuple[dict[str, float], np.ndarray]:
-        """Returns the numbers, named G_kid, F_kid, …, and a contact sheet, uint8 (H, W, 3).
-
-        `before_each` is called before each picture, and may raise to stop the measuring.
-        """
+        """Numbers named G_kid, F_kid, …, and a contact sheet, uint8 (H, W, 3). `before_each`, called before each picture, may raise."""
         numbers, rows = {}, []
         for name, source, target, translate, back in (("G", "X", "Y", G, F), ("F", "Y", "X", F, G)):
             trips: list[dict[str, float]] = []
             translations = self._translations(source, translate, back, trips, before_each)
-            if self.features:
-                compared = to_real(self.real[target], self.features(translations))
-            else:
-                compared = {}
-                collections.deque(translations, maxlen=0)
+            compared = to_real(self.real[target], self.features(translations)) if self.features else {}
+            collections.deque(translations, maxlen=0)  # makes those that nothing has asked for
             numbers |= {f"{name}_{key}": value for key, value in (mean(trips) | compared).items()}
             fakes = [translate(picture) for picture in self.shown[source]]
             rows += [(source, self.shown[source]), (f"{name}({source})", fakes), ("and back", [back(fake) for fake in fakes])]

@@ -53,33 +53,27 @@ def kid(real: np.ndarray, fake: np.ndarray) -> tuple[float, float]:
     time negative, if both sets are of one distribution. The standard error, over samples from the same distributions, is the jackknife's:
     up to 1.4 times too large if these are alike.
     """
-    n, m = len(real), len(fake)
-    of_real, of_fake, across, across_back = (_row_sums(a, b) for a, b in ((real, real), (fake, fake), (real, fake), (fake, real)))
-    of_real, of_fake = of_real - _diagonal(real), of_fake - _diagonal(fake)
-    sums = of_real.sum(), of_fake.sum(), across.sum()
+    n, m, d = len(real), len(fake), real.shape[1]
 
-    def distance(n: int, m: int, real, fake, across):
+    def kernel(products):
+        return (products / d + 1) ** 3
+
+    def row_sums(a, b):  # for each row of a, over all of b
+        a, b = a.astype(np.float64), b.astype(np.float64)
+        return np.concatenate([kernel(a[i : i + BLOCK] @ b.T).sum(axis=1) for i in range(0, len(a), BLOCK)])
+
+    def distance(n, m, real, fake, across):
         return real / (n * (n - 1)) + fake / (m * (m - 1)) - 2 * across / (n * m)
 
+    # No picture is paired with itself.
+    of_real, of_fake = (row_sums(a, a) - kernel((a.astype(np.float64) ** 2).sum(axis=1)) for a in (real, fake))
+    across, across_back = row_sums(real, fake), row_sums(fake, real)
+    sums = of_real.sum(), of_fake.sum(), across.sum()
     # Leave one picture out: a pair of the same kind counts in both its rows.
     without_real = distance(n - 1, m, sums[0] - 2 * of_real, sums[1], sums[2] - across)
     without_fake = distance(n, m - 1, sums[0], sums[1] - 2 * of_fake, sums[2] - across_back)
     variance = (n - 1) * without_real.var() + (m - 1) * without_fake.var()
     return float(distance(n, m, *sums)), float(np.sqrt(variance))
-
-
-def _kernel(products: np.ndarray, d: int) -> np.ndarray:
-    return (products / d + 1) ** 3
-
-
-def _row_sums(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """For each row of `a` the sum of its kernel with all rows of `b`."""
-    a, b, d = a.astype(np.float64), b.astype(np.float64), a.shape[1]
-    return np.concatenate([_kernel(a[i : i + BLOCK] @ b.T, d).sum(axis=1) for i in range(0, len(a), BLOCK)])
-
-
-def _diagonal(a: np.ndarray) -> np.ndarray:
-    return _kernel((a.astype(np.float64) ** 2).sum(axis=1), a.shape[1])
 
 
 def fit_colour_change(inputs: list[np.ndarray], targets: list[np.ndarray]) -> np.ndarray:

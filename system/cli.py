@@ -50,8 +50,7 @@ class Parser(argparse.ArgumentParser):
 
     def _get_values(self, action, arg_strings):
         for text in arg_strings:
-            problem = _unusable(text)
-            if problem:
+            if problem := _unusable(text):
                 raise argparse.ArgumentError(action, f"{text!r} {problem}")
         return super()._get_values(action, arg_strings)
 
@@ -119,7 +118,6 @@ class BooleanFlag(argparse.Action):
 
 def run(main: Callable[[list[str] | None], int | None], argv: list[str] | None = None) -> int:
     """Runs a command's `main` and returns its exit status; what the user can mend is reported as one line on stderr."""
-    prog = Path(sys.argv[0]).name
 
     def terminate(signum, frame):
         raise Terminated
@@ -140,8 +138,7 @@ def run(main: Callable[[list[str] | None], int | None], argv: list[str] | None =
     except Terminated:
         status, message = TERMINATED, "terminated"
     except Exception as e:
-        reason = storage_error(e)
-        if reason is not None:
+        if (reason := storage_error(e)) is not None:
             status = WRONG_INPUT if isinstance(e, OSError) and e.errno not in _STORAGE else PARTIAL
             message = f"{getattr(e, 'filename', None) or 'output'}: {reason}"
         elif isinstance(e, MemoryError) or type(e).__name__ == "ResourceExhaustedError":  # the latter is TensorFlow's
@@ -149,7 +146,7 @@ def run(main: Callable[[list[str] | None], int | None], argv: list[str] | None =
         else:
             raise
     clear = "\r\033[K" if sys.stderr.isatty() else ""  # there may be a progress bar
-    print(f"{clear}{prog}: {' '.join(message.split())}", file=sys.stderr)
+    print(f"{clear}{Path(sys.argv[0]).name}: {' '.join(message.split())}", file=sys.stderr)
     return status
 
 

@@ -6,18 +6,13 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TypeVar
-
-Result = TypeVar("Result")
+from typing import Any
 
 STRATEGIES = ("auto", "one", "mirrored", "multiworker")  # of training on one device or several; `system.workers` has them
 
 
 def share_threads() -> None:
-    """Limits an operation to half of the processors: the operations of the two translations run side by side all through a step.
-
-    Otherwise both would split every operation over all processors, and wait for each other. Call this before TensorFlow is loaded.
-    """
+    """Before TensorFlow is loaded: an operation gets half of the processors, as those of two translations run side by side in a step."""
     os.environ.setdefault("TF_NUM_INTRAOP_THREADS", str(max(1, (os.cpu_count() or 1) // 2)))
 
 
@@ -31,19 +26,18 @@ def silent_stderr() -> Iterator[None]:
         try:
             yield
         except BaseException:
-            os.dup2(saved, 2)
             held.seek(0)
-            os.write(2, held.read())
+            os.write(saved, held.read())
             raise
         finally:
             os.dup2(saved, 2)
             os.close(saved)
 
 
-def quiet_tensorflow(open_devices: Callable[[], Result] | None = None) -> Result | None:
-    """Imports TensorFlow and opens its devices without the start-up lines that no logging variable turns off.
+def quiet_tensorflow(open_devices: Callable[[], Any] | None = None) -> Any:
+    """Imports TensorFlow, without the start-up lines that no logging variable turns off, and returns what `open_devices()` does.
 
-    `open_devices` opens them instead of TensorFlow's own way; what it returns is returned.
+    By default that is TensorFlow's own way to open them.
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     os.environ.setdefault("TF_FORCE_GPU_ALLOW_GROWTH", "true")
@@ -52,10 +46,7 @@ def quiet_tensorflow(open_devices: Callable[[], Result] | None = None) -> Result
         import tensorflow as tf
 
         tf.get_logger().setLevel("ERROR")  # else there is a warning for each value of a checkpoint that does not fit
-        if open_devices:
-            return open_devices()
-        tf.config.list_logical_devices()
-        return None
+        return (open_devices or tf.config.list_logical_devices)()
 
 
 def device_name() -> str:

@@ -1,4 +1,4 @@
-"""Progress of long work: a live bar on a terminal, plain lines elsewhere."""
+"""Progress of long work."""
 
 import shutil
 import sys
@@ -12,11 +12,9 @@ class Progress:
     LIVE_SECONDS, PLAIN_SECONDS = 0.2, 30.0
 
     def __init__(self, total: int, unit: str):
-        self.total, self.unit = total, unit
-        self.live = sys.stderr.isatty()
-        self.first = None
+        self.total, self.unit, self.live = total, unit, sys.stderr.isatty()
+        self.first, self.drawn = None, time.monotonic()
         self.rate = 0.0  # a second, since the first update: what came before it is start-up
-        self.drawn = time.monotonic()
 
     def update(self, done: int, describe: Callable[[], str] = str, force: bool = False) -> None:
         """Shows that `done` of `total` are done. `describe` is called only if something is drawn; `force` draws in any case."""
@@ -29,11 +27,9 @@ class Progress:
         left = f"{_duration((self.total - done) / self.rate)} left" if self.rate else ""
         line = "  ".join(filter(None, (f"{done}/{self.total} {self.unit}", describe(), left)))
         if self.live:
-            filled = 24 * done // max(self.total, 1)
-            line = f"{'━' * filled}{'╌' * (24 - filled)} {line}"[: shutil.get_terminal_size().columns - 1]
-            print(f"\r\033[K{line}", end="", file=sys.stderr, flush=True)
-        else:
-            print(line, file=sys.stderr, flush=True)
+            bar = ("━" * (24 * done // max(self.total, 1))).ljust(24, "╌")
+            line = "\r\033[K" + f"{bar} {line}"[: shutil.get_terminal_size().columns - 1]
+        print(line, end="" if self.live else "\n", file=sys.stderr, flush=True)
 
     def say(self, text: str) -> None:
         """Prints a line that stays, above the bar."""

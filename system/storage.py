@@ -24,8 +24,6 @@ from system.devices import quiet_tensorflow
 class RemotePath(PurePosixPath):
     """The part of `pathlib.Path` that the project needs, for scheme://bucket/name. Errors are `OSError`s, as with `Path`."""
 
-    __slots__ = ()
-
     def __str__(self) -> str:
         return super().__str__().replace(":/", "://", 1)  # pathlib drops the second slash
 
@@ -50,13 +48,9 @@ class RemotePath(PurePosixPath):
     def is_file(self) -> bool:
         return self._is_folder() is False
 
-    def is_symlink(self) -> bool:
-        return False
-
     def iterdir(self) -> Iterator["RemotePath"]:
         with _os_errors(self) as gfile:
-            names = gfile.listdir(str(self))
-        return (self / name for name in names)
+            return map(self.joinpath, gfile.listdir(str(self)))
 
     def glob(self, pattern: str) -> Iterator["RemotePath"]:
         """Those in this very folder whose names match."""
@@ -125,12 +119,9 @@ def _os_errors(place: RemotePath) -> Iterator[ModuleType]:
     try:
         yield gfile
     except errors.OpError as e:
-        number = next((number for kind, number in kinds.items() if isinstance(e, kind)), None)
-        raise OSError(number or errno.EIO, os.strerror(number) if number else _first_line(e), str(place)) from None
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0]
+        number = kinds.get(type(e))
+        words = os.strerror(number) if number else (str(e).splitlines() or [type(e).__name__])[0]
+        raise OSError(number or errno.EIO, words, str(place)) from None
 
 
 def walk(folder: AnyPath) -> Iterator[tuple[AnyPath, list[str], list[str]]]:
@@ -149,10 +140,9 @@ def walk(folder: AnyPath) -> Iterator[tuple[AnyPath, list[str], list[str]]]:
 
 def glob(pattern: str) -> list[str]:
     """The files and folders whose names match; * and ? stand for no slash."""
-    place = path(pattern)
-    if isinstance(place, Path):
+    if "://" not in pattern:
         return local_glob.glob(pattern)
-    with _os_errors(place) as gfile:
+    with _os_errors(path(pattern)) as gfile:
         return gfile.glob(pattern)
 
 
@@ -183,8 +173,7 @@ def replace(source: AnyPath, target: AnyPath) -> None:
         if not gfile.isdir(str(source)):
             gfile.rename(str(source), str(target), overwrite=True)
             return
-        if gfile.exists(str(target)):
-            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(target))
+        target.mkdir()  # raises `FileExistsError`
         files = [root / name for root, _, names in walk(source) for name in names]
         for file in sorted(files, key=lambda file: (len(file.parts), file), reverse=True):
             moved = target / file.relative_to(source).as_posix()
@@ -195,7 +184,7 @@ def replace(source: AnyPath, target: AnyPath) -> None:
 
 def remove(path: AnyPath) -> None:
     """Removes a file, a link, or a folder with all in it."""
-    if not path.is_dir() or path.is_symlink():
+    if not path.is_dir() or os.path.islink(path):
         path.unlink()
     elif isinstance(path, Path):
         shutil.rmtree(path)

@@ -4,6 +4,7 @@ import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from itertools import islice
 from typing import TypeVar
 
 Item, Result = TypeVar("Item"), TypeVar("Result")
@@ -13,15 +14,12 @@ def in_order(work: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[
     """Yields each item with the result of its work, done on threads ahead of time; only a few results are held at once."""
     cores = os.cpu_count() or 1
     with ThreadPoolExecutor(cores) as pool:
-        pending = deque()
+        begun = ((item, pool.submit(work, item)) for item in items)  # as they are asked for
         try:
-            for item in items:
-                pending.append((item, pool.submit(work, item)))
-                if len(pending) > 4 * cores:
-                    item, future = pending.popleft()
-                    yield item, future.result()
+            pending = deque(islice(begun, 4 * cores))
             while pending:
                 item, future = pending.popleft()
+                pending.extend(islice(begun, 1))
                 yield item, future.result()
         finally:
             pool.shutdown(cancel_futures=True)

@@ -9,6 +9,7 @@ import zlib
 from collections.abc import Callable, Iterator
 
 import tensorflow as tf
+from tensorflow import errors
 
 from system import devices
 from system.cli import InputError, Stopped
@@ -18,27 +19,18 @@ from system.replicas import gather
 TROUBLE = 1000  # it cannot go on, and all should stop
 GONE = 1001  # it has stopped, and nobody should wait for it
 NUMBER = 2**32  # that plus a number of its own, which is none of the above
-LOST = (  # what TensorFlow raises when another worker is gone
-    tf.errors.UnavailableError,
-    tf.errors.AbortedError,
-    tf.errors.CancelledError,
-    tf.errors.InternalError,
-    tf.errors.DeadlineExceededError,
-)
+# What TensorFlow raises when another worker is gone:
+LOST = (errors.UnavailableError, errors.AbortedError, errors.CancelledError, errors.InternalError, errors.DeadlineExceededError)
 
 
 class Workers:
     """The processes that train together, of which this is number `index`; mostly there is one. The first is the chief: it keeps the run."""
 
     def __init__(self, strategy: tf.distribute.Strategy, index: int = 0, count: int = 1):
-        self.strategy, self.index, self.count = strategy, index, count
+        self.strategy, self.index, self.count, self.is_chief = strategy, index, count, index == 0
         self.replicas_here = strategy.num_replicas_in_sync // count
         self.alone = False
-        self._gather = tf.function(lambda values: strategy.run(gather, (values,)))
-
-    @property
-    def is_chief(self) -> bool:
-        return self.index == 0
+        self._gathered = tf.function(lambda values: strategy.run(gather, (values,)))
 
     def where(self) -> str:
         """The devices that train, in words: "CPU", or "8 × NVIDIA H100, 2 workers"."""
@@ -59,13 +51,13 @@ class Workers:
         if self.strategy.num_replicas_in_sync == 1:
             return rows
         parts = tf.split(rows, self.replicas_here)
-        return self.strategy.experimental_distribute_values_from_function(
-            lambda replica: parts[replica.replica_id_in_sync_group % self.replicas_here]
-        )
+        distribute = self.strategy.experimental_distribute_values_from_function
+        return distribute(lambda replica: parts[replica.replica_id_in_sync_group % self.replicas_here])
 
-    def first(self, values) -> tf.Tensor:
-        """The part of this worker's first replica."""
-        return self.strategy.experimental_local_results(values)[0]
+    def _gather(self, numbers: list[int]) -> list[list[int]]:
+        """What each worker gives, in their order, and all as many."""
+        own = self.strategy.experimental_distribute_values_from_function(lambda replica: tf.constant([numbers], tf.int64))
+        return self.strategy.experimental_local_results(self._gathered(own))[0].numpy()[:: self.replicas_here].tolist()
 
     def hear(self, word: int = 0) -> list[int]:
         """Says `word` to all workers and returns what each of them says, in their order. Waits for all."""
@@ -73,8 +65,7 @@ class Workers:
             return [word]
         if self.alone:
             return [0] * self.count
-        words = self.strategy.experimental_distribute_values_from_function(lambda replica: tf.constant([word], tf.int64))
-        heard = self.first(self._gather(words)).numpy()[:: self.replicas_here].tolist()
+        heard = [said for (said,) in self._gather([word])]
         self.alone = GONE in heard
         return heard
 
@@ -109,10 +100,7 @@ class Workers:
         if self.count == 1:
             return [text]
         length = max(self.hear(NUMBER + len(text.encode()))) - NUMBER
-        padded = tf.constant([list(text.encode().ljust(length))], tf.int64)
-        values = self.strategy.experimental_distribute_values_from_function(lambda replica: padded)
-        heard = self.first(self._gather(values)).numpy()[:: self.replicas_here]
-        return [bytes(row.tolist()).decode().rstrip() for row in heard]
+        return [bytes(row).decode().rstrip() for row in self._gather(list(text.encode().ljust(length)))]
 
     def add_up(self, number: int) -> int:
         """The sum of the workers' numbers."""
@@ -160,8 +148,6 @@ def task(tf_config: str | None) -> tuple[int, list[str]]:
         if here["type"] not in ("chief", "worker") or not 0 <= index < len(addresses) or not all(isinstance(a, str) for a in addresses):
             raise ValueError(f"no worker {here['type']} {here['index']} in it")
     except (ValueError, KeyError, TypeError, AttributeError) as e:
-        raise InputError(
-            f"TF_CONFIG: {e!r}; it should be like "
-            '{"cluster": {"worker": ["host1:2222", "host2:2222"]}, "task": {"type": "worker", "index": 0}}; or unset it'
-        ) from None
+        example = '{"cluster": {"worker": ["host1:2222", "host2:2222"]}, "task": {"type": "worker", "index": 0}}'
+        raise InputError(f"TF_CONFIG: {e!r}; it should be like {example}; or unset it") from None
     return index, addresses

@@ -123,6 +123,7 @@ ODD = {  # name: file, what it shows, mean difference
     "PNG with a profile": (save(RGB, "PNG", icc_profile=SWAPPED_PROFILE), SWAPPED, 1),
     "PNG alpha with a profile": (save(RGBA, "PNG", icc_profile=SWAPPED_PROFILE), OVER_WHITE[..., [1, 0, 2]], 1),
     "PNG grey with a profile of colours": (save(GREY, "PNG", icc_profile=SWAPPED_PROFILE), GREY_RGB, 0),
+    "PNG palette with a profile": (save(FLAT, "PNG", icc_profile=SWAPPED_PROFILE), FLAT_RGB[..., [1, 0, 2]], 1),
     "WebP with a profile": (save(RGB, "WEBP", lossless=True, icc_profile=SWAPPED_PROFILE), SWAPPED, 1),
     "TIFF with a profile": (save(RGB, "TIFF", icc_profile=SWAPPED_PROFILE), SWAPPED, 1),
     "TIFF LAB": (save(LAB, "TIFF"), SCENE, LOSSY),

@@ -6,8 +6,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from training.config import Config
-from training.step import not_finite, note_not_finite, training_length
+from training.config import Config, training_length
+from training.step import not_finite, note_not_finite
 
 
 def one_convolution(filters: int, kernel: int, strides: int, norm: str, name: str, **layer) -> keras.Model:
@@ -44,6 +44,7 @@ class OneWeight(tf.Module):
         return [self.weight]
 
     def train_step(self, x: tf.Tensor, y: tf.Tensor) -> dict[str, tf.Tensor]:
+        assert self.step < self.learning_rate.total_steps, "a loop without an end"
         loss = tf.square(self.weight)
         note_not_finite(self.since, [loss], self.step)
         self.weight.assign_add(self.config.learning_rate * (tf.reduce_mean(x) + 2 * tf.reduce_mean(y)))

@@ -66,7 +66,7 @@ def test_a_run_becomes_two_models(call, run, tmp_path):
     for name, (source, target, network) in ways.items():
         model = model_files.load(tmp_path / name)
         about = {**SIZES, **SETTINGS, "image_size": 32, "ema": True, "step": 6, "source": source, "target": target}
-        assert model.metadata == about and (model.multiple, model.smallest, model.image_size) == (4, 8, 32)
+        assert model.metadata == about and (model.multiple, model.metadata["smallest"], model.image_size) == (4, 8, 32)
         translated[network] = model(picture[None])[0].astype(int)
         assert np.abs(translated[network] - plainly(run.networks[6][network], picture)).max() <= 1  # rounding
     others = [plainly(network, picture) for step in (4, 6) for name, network in run.networks[step].items() if (step, name) != (6, "G_ema")]

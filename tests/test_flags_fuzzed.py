@@ -26,8 +26,8 @@ from conftest import draw, write_records
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-import convert_torch
 import export_graph
+import generator
 import inference
 import reader
 import sample_data
@@ -38,7 +38,7 @@ from pictures.records import record_headers
 from quality import features
 from system import cli, devices
 from system.devices import native_precision
-from training import run_folder
+from training import checkpoints, run_folder
 from training.config import Config
 
 ROOT = Path(__file__).parent.parent
@@ -367,10 +367,12 @@ def place(tmp_path_factory, features_file) -> Iterator[Contents]:
         patch.chdir(folder)
         patch.setattr(train, "build_model", mock.Mock())
         patch.setattr(train, "train", mock.Mock(return_value=cli.DONE))
-        patch.setattr(export_graph, "restore_generators", lambda *_: (mock.Mock(), mock.Mock(), 6))
+        patch.setattr(generator, "build_generator", mock.Mock())
+        patch.setattr(checkpoints, "read_parts", mock.Mock())
         patch.setattr(model_files, "write_one", write_one)
         patch.setattr(pytorch, "read", read_weights)
-        patch.setattr(convert_torch, "build", mock.Mock())
+        patch.setattr(generator, "Generator", mock.Mock())
+        patch.setattr(pytorch, "assign", mock.Mock())
         patch.setattr(model_files, "load", remembered(model_files.load))
         patch.setattr(features, "load", remembered(features.load))
         patch.setattr(reader, "Reader", remembered(reader.Reader))

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from conftest import draw
+from untrained import write_run
 
 import export_graph
 import inference
@@ -50,18 +51,20 @@ def test_the_chapters_commands_work_as_printed(call, eager, tmp_path, monkeypatc
     assert model_files.load("pretrained/orange2apple.pb").metadata["source"] == "orange"
 
 
-def test_checkpoint_model_and_command_give_the_same_picture(call, trained_run, tmp_path):
+def test_checkpoint_model_and_command_give_the_same_picture(call, records, tmp_path):
     """Perturbing one residual block of one consumer shows that the comparison sees it."""
     picture = np.random.default_rng(0).integers(0, 256, (32, 32, 3), np.uint8)
     images.write(tmp_path / "in.png", picture)
+    run = tmp_path / "run"
+    write_run(run, records)
 
-    generator = build_generator(Config.load(trained_run), "G")
+    generator = build_generator(Config.load(run), "G")
     module = tf.Module()
     module.G_ema = generator
-    tf.train.Checkpoint(model=module).read(str(trained_run / "model.ckpt-6")).assert_existing_objects_matched().expect_partial()
+    tf.train.Checkpoint(model=module).read(str(run / "model.ckpt-6")).assert_existing_objects_matched().expect_partial()
     from_checkpoint = convert2int(generator(convert2float(picture[None]), training=False))[0].numpy()
 
-    call(export_graph.main, "--checkpoint_dir", trained_run, "--XtoY_model", tmp_path / "G.pb", "--YtoX_model", tmp_path / "F.pb")
+    call(export_graph.main, "--checkpoint_dir", run, "--XtoY_model", tmp_path / "G.pb", "--YtoX_model", tmp_path / "F.pb")
     from_model = model_files.load(tmp_path / "G.pb")(picture[None])[0]
     call(inference.main, "--model", tmp_path / "G.pb", "--input", tmp_path / "in.png", "--output", tmp_path / "out.png")
     from_command = images.read(tmp_path / "out.png")

@@ -128,7 +128,7 @@ def test_no_convolution_of_a_16_bit_exported_model_lacks_a_native_kernel():
 @pytest.mark.long
 def test_float16_scales_its_losses_and_skips_steps_that_overflow(plain):
     half = model(precision="float16")
-    scale, weights = half.generator_optimizer.dynamic_scale, half._generator_variables
+    scale, weights = half.generator_optimizer.dynamic_scale, half.G.trainable_variables + half.F.trainable_variables
 
     for optimizer in (half.generator_optimizer, half.discriminator_optimizer):
         optimizer.dynamic_scale.assign(2.0**8)  # a step that fits

@@ -82,8 +82,12 @@ class Checkpoints:
         fit the model.
         """
         steps = self.steps()
-        if mend:
-            self._remove_leftovers(steps)
+        if mend:  # what a crash has left
+            for folder in self.run.glob(".saving-*"):
+                storage.remove(folder)
+            for step, file in self._by_step("data-*").items():
+                if step not in steps:
+                    file.unlink()
         good = next((step for step in reversed(steps) if self._readable(step)), None)
         if good is None:
             if steps:
@@ -92,24 +96,15 @@ class Checkpoints:
         try:
             # Quiet on the way out, should the assertions fail.
             status = self.checkpoint.read(str(self.run / f"{NAME}-{good}")).expect_partial()
-            status.assert_existing_objects_matched()
-            status.assert_consumed()
+            status.assert_existing_objects_matched().assert_consumed()
         except (AssertionError, ValueError):
             raise InputError(f"{self.run / NAME}-{good}: made by other settings than config.json's, or by another version") from None
         damaged = [step for step in steps if step > good]
-        if not mend:
-            return good, damaged
-        for file in (file for step in damaged for file in self._files(step)):
-            storage.replace(file, file.with_name(f"{file.name}.damaged"))
-        self._write_state([step for step in steps if step <= good])
+        if mend:
+            for file in (file for step in damaged for file in self._files(step)):
+                storage.replace(file, file.with_name(f"{file.name}.damaged"))
+            self._write_state([step for step in steps if step <= good])
         return good, damaged
-
-    def _remove_leftovers(self, steps: list[int]) -> None:
-        for folder in self.run.glob(".saving-*"):
-            storage.remove(folder)
-        for step, file in self._by_step("data-*").items():
-            if step not in steps:
-                file.unlink()
 
     def _readable(self, step: int) -> bool:
         """Reads all of a checkpoint, checksums included. Raises `OSError` if its files cannot be reached."""
@@ -140,11 +135,9 @@ class Checkpoints:
 
 def read_parts(checkpoint: str, **parts: tf.Module | tf.Variable) -> None:
     """Restores some parts of the model in a checkpoint, by name. Raises `InputError` if they do not fit."""
-    model = tf.Module()
-    for name, part in parts.items():
-        setattr(model, name, part)
     try:
-        tf.train.Checkpoint(model=model).read(checkpoint).assert_existing_objects_matched().expect_partial()
+        of_model = tf.train.Checkpoint(model=tf.train.Checkpoint(**parts))
+        of_model.read(checkpoint).assert_existing_objects_matched().expect_partial()
     except (AssertionError, ValueError, tf.errors.OpError):
         raise InputError(f"{checkpoint}: damaged, or does not fit the settings in config.json beside it") from None
 
@@ -154,19 +147,17 @@ def initialise(model, checkpoint: str) -> None:
 
     Moving averages begin as that run's, or as the networks if it keeps none. Raises `InputError` if the weights do not fit.
     """
-    averages = {name: average for name, (average, _) in model.averages.items()}
-    if averages and not Config.load(storage.path(checkpoint).parent).ema:
-        read_parts(checkpoint, **model.networks)
+    has_averages = Config.load(storage.path(checkpoint).parent).ema
+    averages = {name: average for name, (average, _) in model.averages.items()} if has_averages else {}
+    read_parts(checkpoint, **model.networks, **averages)
+    if not has_averages:
         model.start_averages()
-    else:
-        read_parts(checkpoint, **model.networks, **averages)
 
 
 def _sync(path: AnyPath) -> None:
-    if not isinstance(path, Path):
-        return  # remote storage writes a file when it is closed
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    if isinstance(path, Path):  # remote storage writes a file when it is closed
+        descriptor = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)

@@ -3,6 +3,7 @@
 import argparse
 import dataclasses
 import json
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,94 +15,66 @@ FORMAT_VERSION = 1
 # The chapter's settings where defaults are others, which were found better (docs/results.md).
 RECIPES = {"chapter": {"real_label": 0.9, "lambda_identity": 0.0, "upsample": "transpose", "ema": 0.0}}
 ARCHITECTURE = ("norm", "upsample", "n_res_blocks", "ngf", "ndf")  # what the networks' weights depend on
+UPSAMPLES = ("transpose", "resize")
 PRECISIONS = ("float32", "bfloat16", "float16", "auto")
 
 
-def _setting(default: Any, type: Any, help: str, fixed: bool = False, **argument: Any) -> Any:
-    """A field of `Config` that knows its flag. `fixed`: it shapes the networks or the data and cannot change when a run continues."""
-    return dataclasses.field(default=default, metadata={"type": type, "help": help, "fixed": fixed, **argument})
+def _free(default: Any, type: Any, help: str, **argument: Any) -> Any:
+    """A field of `Config` that knows its flag, and can change when a run continues."""
+    return dataclasses.field(default=default, metadata={"type": type, "help": help, "fixed": False, **argument})
+
+
+def _fixed(default: Any, type: Any, help: str, **argument: Any) -> Any:
+    """One that cannot, as it shapes the networks or the data."""
+    return _free(default, type, help, fixed=True, **argument)
 
 
 @dataclass(kw_only=True)
 class Config:
     """The settings of a run. Defaults are the paper's (section 4 and appendix 7) but for what docs/results.md found better."""
 
-    X: str = _setting(
-        "data/tfrecords/apple.tfrecords",
-        str,
-        "TFRecord file of domain X, made by build_data.py; its shards: x.tfrecords@4 for four, or a pattern, 'x-*.tfrecords'",
+    X: str = _free("data/tfrecords/apple.tfrecords", str, "TFRecord file of X, or its shards: x.tfrecords@4 for four, or 'x-*.tfrecords'")
+    Y: str = _free("data/tfrecords/orange.tfrecords", str, "the same of Y; build_data.py makes both")
+    image_size: int = _fixed(256, Number(int, 32, 4096, multiple=4), "side of the training crops, pixels; a multiple of 4")
+    load_size: int | None = _fixed(None, Number(int, 32, 8192), "short side of the pictures before the crop [image_size · 286/256]")
+    batch_size: int = _fixed(1, Number(int, 1, 4096), "pictures of each domain a step")
+    use_lsgan: bool = _fixed(True, bool, "least-squares adversarial loss; --nouse_lsgan: cross entropy")
+    real_label: float = _free(1.0, Number(float, 0, 2), "what the discriminators answer for real pictures (the chapter's project: 0.9)")
+    norm: str = _fixed("instance", str, "normalisation in every block", choices=("instance", "batch"))
+    upsample: str = _fixed(
+        "resize", str, "pictures grow by nearest ×2 and convolution (no checkerboards), or by a transposed one (paper)", choices=UPSAMPLES
     )
-    Y: str = _setting("data/tfrecords/orange.tfrecords", str, "TFRecord file, or shards, of domain Y")
-    image_size: int = _setting(256, Number(int, 32, 4096, multiple=4), "side of the training crops, pixels; a multiple of 4", True)
-    load_size: int | None = _setting(
-        None, Number(int, 32, 8192), "short side that pictures are resized to before the crop [image_size · 286/256]", True
+    n_res_blocks: int | None = _fixed(None, Number(int, 0, 100), "residual blocks in a generator [6 up to image_size 128, else 9]")
+    ngf: int = _fixed(64, Number(int, 1, 1024), "filters of the generators' first layer")
+    ndf: int = _fixed(64, Number(int, 1, 1024), "filters of the discriminators' first layer")
+    init_from: str | None = _fixed(
+        None, str, "begin with another run's networks, of its architecture, on any data, at any size: a run or a checkpoint", metavar="RUN"
     )
-    batch_size: int = _setting(1, Number(int, 1, 4096), "pictures of each domain a step", True)
-    use_lsgan: bool = _setting(True, bool, "least-squares adversarial loss; --nouse_lsgan: cross entropy", True)
-    real_label: float = _setting(1.0, Number(float, 0, 2), "what the discriminators answer for real pictures (the chapter's project: 0.9)")
-    norm: str = _setting("instance", str, "normalisation in every block", True, choices=("instance", "batch"))
-    upsample: str = _setting(
-        "resize",
-        str,
-        "how the generators grow pictures: nearest ×2 and a convolution (no checkerboards), or a transposed convolution (the paper)",
-        True,
-        choices=("transpose", "resize"),
+    lambda1: float = _free(10.0, Number(float, 0), "weight of the cycle loss X → Y → X")
+    lambda2: float = _free(10.0, Number(float, 0), "weight of the cycle loss Y → X → Y")
+    lambda_identity: float = _free(0.5, Number(float, 0), "identity loss, as a share of lambda; holds on to colours; 0: none, and faster")
+    learning_rate: float = _free(2e-4, Number(float, 0), "Adam's learning rate before it decays")
+    beta1: float = _free(0.5, Number(float, 0, 0.9999), "Adam's first-moment decay")
+    pool_size: int = _fixed(50, Number(int, 0, 10_000), "generated pictures of each domain kept for the discriminators; 0: none")
+    ema: float = _fixed(0.999, Number(float, 0, 0.999999), "decay of the moving average of the generators that is exported; 0: none")
+    n_epochs: int = _free(100, Number(int, 0), "epochs at the full learning rate; one epoch passes the larger data set once")
+    n_epochs_decay: int = _free(100, Number(int, 0), "epochs after that, in which the learning rate falls linearly to 0")
+    max_steps: int | None = _free(None, Number(int, 1), "stop at this step at the latest; the decay then spans the second half")
+    precision: str = _fixed(
+        "auto", str, "arithmetic; auto: bfloat16 where the device has it, else float32. Weights and losses are float32", choices=PRECISIONS
     )
-    n_res_blocks: int | None = _setting(
-        None, Number(int, 0, 100), "residual blocks in a generator [6 for an image_size up to 128, else 9]", True
-    )
-    ngf: int = _setting(64, Number(int, 1, 1024), "filters of the generators' first layer", True)
-    ndf: int = _setting(64, Number(int, 1, 1024), "filters of the discriminators' first layer", True)
-    init_from: str | None = _setting(
-        None,
-        str,
-        "begin with the weights of another run's networks, on any data, at any size: a run, or one of its checkpoints; "
-        "the architecture is that run's",
-        True,
-        metavar="RUN",
-    )
-    lambda1: float = _setting(10.0, Number(float, 0), "weight of the cycle loss X → Y → X")
-    lambda2: float = _setting(10.0, Number(float, 0), "weight of the cycle loss Y → X → Y")
-    lambda_identity: float = _setting(
-        0.5, Number(float, 0), "weight of the identity loss, as a share of lambda, which holds on to colours; 0: not computed, and faster"
-    )
-    learning_rate: float = _setting(2e-4, Number(float, 0), "Adam's learning rate before it decays")
-    beta1: float = _setting(0.5, Number(float, 0, 0.9999), "Adam's first-moment decay")
-    pool_size: int = _setting(50, Number(int, 0, 10_000), "generated pictures of each domain kept for the discriminators; 0: none", True)
-    ema: float = _setting(
-        0.999, Number(float, 0, 0.999999), "decay of a moving average of the generators' weights, which is what is exported; 0: none", True
-    )
-    n_epochs: int = _setting(100, Number(int, 0), "epochs at the full learning rate; one epoch passes the larger data set once")
-    n_epochs_decay: int = _setting(100, Number(int, 0), "epochs after that, in which the learning rate falls linearly to 0")
-    max_steps: int | None = _setting(None, Number(int, 1), "stop at this step at the latest; the decay then spans the second half")
-    precision: str = _setting(
-        "auto",
-        str,
-        "number type of the networks' arithmetic; auto: bfloat16 where the device has it, else float32. Weights and losses are float32",
-        True,
-        choices=PRECISIONS,
-    )
-    xla: bool = _setting(False, bool, "compile the training step with XLA: longer to start, faster on most GPUs, slower on CPUs")
-    seed: int = _setting(0, Number(int, 0, 2**31 - 1), "seed of initialisation, order, augmentation and pools", True)
-    log_every: int = _setting(100, Number(int, 1), "steps between scalars, or 30 s if that is sooner")
-    image_every: int = _setting(500, Number(int, 1), "steps between pictures and histograms, or 5 min if that is sooner")
-    save_every: int = _setting(1000, Number(int, 1), "steps between checkpoints, or 5 min if that is sooner; the newest five are kept")
-    keep_every: int | None = _setting(None, Number(int, 1), "keep the checkpoint of every so many steps for good, beside the newest five")
-    eval_every: int | None = _setting(None, Number(int, 1), "steps between measurements on test pictures; the best checkpoint is kept")
-    X_test: str | None = _setting(None, str, "folder of test pictures of X, for --eval_every", metavar="DIR")
-    Y_test: str | None = _setting(None, str, "folder of test pictures of Y, for --eval_every", metavar="DIR")
-    features: str | None = _setting(
-        None,
-        str,
-        "what tells how good the pictures are, for --eval_every: a SavedModel as for evaluate.py, or none [Keras' InceptionV3]",
-        metavar="MODEL",
-    )
-    shard_data: bool = _setting(
-        False, bool, "several workers: each reads shards of its own, every n-th of FILE@N; for data that no machine has whole", True
-    )
-    skip_bad_records: bool = _setting(
-        False, bool, "go on without records that cannot be read, the next one in place of each; --noskip_bad_records: stop at them"
-    )
+    xla: bool = _free(False, bool, "compile the training step with XLA: longer to start, faster on most GPUs, slower on CPUs")
+    seed: int = _fixed(0, Number(int, 0, 2**31 - 1), "seed of initialisation, order, augmentation and pools")
+    log_every: int = _free(100, Number(int, 1), "steps between scalars, or 30 s if that is sooner")
+    image_every: int = _free(500, Number(int, 1), "steps between pictures and histograms, or 5 min if that is sooner")
+    save_every: int = _free(1000, Number(int, 1), "steps between checkpoints, or 5 min if that is sooner; the newest five are kept")
+    keep_every: int | None = _free(None, Number(int, 1), "keep the checkpoint of every so many steps for good, beside the newest five")
+    eval_every: int | None = _free(None, Number(int, 1), "steps between measurements on test pictures; the best checkpoint is kept")
+    X_test: str | None = _free(None, str, "folder of test pictures of X, for --eval_every", metavar="DIR")
+    Y_test: str | None = _free(None, str, "folder of test pictures of Y, for --eval_every", metavar="DIR")
+    features: str | None = _free(None, str, "judge of test pictures: none, or a SavedModel for evaluate.py [InceptionV3]", metavar="MODEL")
+    shard_data: bool = _fixed(False, bool, "each worker reads its own shards, every n-th of FILE@N; for data that no machine has whole")
+    skip_bad_records: bool = _free(False, bool, "go on without unreadable records, the next in place of each; --noskip_bad_records: stop")
 
     def __post_init__(self):
         if self.load_size is None:
@@ -124,8 +97,8 @@ class Config:
 
     def differences(self, other: "Config") -> dict[str, list]:
         """Returns what differs, by name: the value here and the value there."""
-        here, there = dataclasses.asdict(self), dataclasses.asdict(other)
-        return {name: [here[name], there[name]] for name in here if here[name] != there[name]}
+        there = dataclasses.asdict(other)
+        return {name: [here, there[name]] for name, here in dataclasses.asdict(self).items() if here != there[name]}
 
     def save(self, run: AnyPath) -> None:
         """Writes `config.json` into the run folder."""
@@ -137,10 +110,9 @@ class Config:
     def load(cls, run: AnyPath) -> "Config":
         """Reads `config.json` from a run folder. Raises `InputError` if there is none, or it is no such file."""
         file = run / "config.json"
-        if not run.is_dir():
-            raise InputError(f"{run}: no such run folder")
         if not file.is_file():
-            raise InputError(f"{run}: no config.json, so this is no run folder of train.py")
+            problem = "no config.json, so this is no run folder of train.py" if run.is_dir() else "no such run folder"
+            raise InputError(f"{run}: {problem}")
         try:
             settings = json.loads(file.read_text())
             version, generator = settings.pop("format_version", None), settings.pop("generator", None)
@@ -153,6 +125,15 @@ class Config:
             return cls(**settings)
         except (ValueError, TypeError, AttributeError) as e:
             raise e if isinstance(e, InputError) else InputError(f"{file}: damaged ({e})") from None
+
+
+def training_length(config: Config, pictures: int) -> tuple[int, int]:
+    """Returns the step at which the decay starts and that at which training ends; `pictures`: of the larger domain."""
+    steps_per_epoch = math.ceil(pictures / config.batch_size)
+    total = steps_per_epoch * (config.n_epochs + config.n_epochs_decay)
+    if config.max_steps is not None and config.max_steps < total:
+        return config.max_steps // 2, config.max_steps
+    return steps_per_epoch * config.n_epochs, total
 
 
 def _valid(field: dataclasses.Field, value: Any) -> bool:
@@ -171,9 +152,8 @@ def add_arguments(parser: Parser) -> None:
         argument = {k: v for k, v in field.metadata.items() if k != "fixed"}
         if field.default is not None:
             argument["help"] += f" (default: {field.default})"
-        if argument.pop("type") is bool:
-            parser.add_argument(f"--{field.name}", action=BooleanFlag, default=argparse.SUPPRESS, **argument)
-        else:
-            if field.metadata["type"] is str and "choices" not in argument:
-                argument.setdefault("metavar", "FILE")
-            parser.add_argument(f"--{field.name}", type=field.metadata["type"], default=argparse.SUPPRESS, **argument)
+        if argument["type"] is bool:
+            argument = {"action": BooleanFlag, "help": argument["help"]}
+        elif argument["type"] is str and "choices" not in argument:
+            argument.setdefault("metavar", "FILE")
+        parser.add_argument(f"--{field.name}", default=argparse.SUPPRESS, **argument)

@@ -47,8 +47,8 @@ class GeneratorHealth(tf.Module):
         picture, fake, real = (tf.nn.avg_pool2d(p, self.cell, self.cell, "VALID") for p in (picture, fake, real))
 
         a, b = tf.reduce_mean(picture, -1), tf.reduce_mean(fake, -1)
-        moments = self.brightness.update(tf.stack([tf.reduce_mean(m) for m in (a, b, a * a, b * b, a * b)]), step)
-        a, b, aa, bb, ab = tf.unstack(moments)
+        moments = tf.stack([tf.reduce_mean(m) for m in (a, b, a * a, b * b, a * b)])
+        a, b, aa, bb, ab = tf.unstack(self.brightness.update(moments, step))
         brightness = tf.math.divide_no_nan(ab - a * b, tf.sqrt(tf.maximum((aa - a * a) * (bb - b * b), 0)))
 
         both = tf.stack([fake, real])

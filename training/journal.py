@@ -52,8 +52,8 @@ class Journal:
         print(f"watch it: tensorboard --logdir {shlex.quote(str(self.run))}", flush=True)
         if self.changed is not None:
             self.config.save(self.run)
-        changed = {"changed": self.changed} if self.changed else {}
-        run_folder.record(self.run, "started" if self.changed is None else "continued", step, **changed)
+        event = "started" if self.changed is None else "continued"
+        run_folder.record(self.run, event, step, **({"changed": self.changed} if self.changed else {}))
         self.summaries = Summaries(self.run, step)
         if self.config.init_from and self.checkpoints.newest is None:
             print(f"begins with the networks of {self.config.init_from}", flush=True)
@@ -64,16 +64,15 @@ class Journal:
     def log(self, step: int, losses: Scalars) -> None:
         self._check_finite(step, weights=False)
         left_out = self.data.left_out()
-        self.summaries.scalars(losses | ({"data/skipped_records": len(left_out)} if left_out else {}), step)
+        self.summaries.write(losses | ({"data/skipped_records": len(left_out)} if left_out else {}), step)
         self.progress(step, losses, force=not self.bar.live)
         health = {name.removeprefix("health/"): float(v) for name, v in losses.items() if name.startswith("health/")}
-        for topic, words in findings(health, step).items():
-            self._report_once(step, topic, f"warning: {words}")
-        for topic, words in left_out.items():
+        warnings = {topic: f"warning: {words}" for topic, words in findings(health, step).items()}
+        for topic, words in (warnings | left_out).items():
             self._report_once(step, topic, words)
 
     def pictures(self, step: int, sample: Scalars) -> None:
-        self.summaries.pictures(sample, step)
+        self.summaries.write(sample, step)
 
     def progress(self, step: int, losses: Scalars, force: bool = False) -> None:
         def words() -> str:
@@ -105,14 +104,14 @@ class Journal:
             return
         except InputError as e:  # no reason to stop training
             return self._report_once(step, "test pictures", f"{e}; not measured")
-        self.summaries.scalars({f"test/{name}": value for name, value in numbers.items()}, step)
-        self.summaries.sheet("test", sheet, step)
+        self.summaries.write({f"test/{name}": value for name, value in numbers.items()} | {"test": sheet[tf.newaxis]}, step)
         words = [f"cycle error {100 * numbers['G_cycle_error']:.1f} and {100 * numbers['F_cycle_error']:.1f} %"]
         best, now = done.get("best"), {"step": step, **numbers}
         if self.tests.features:
             kids = ((G, 1000 * numbers[f"{G}_kid"], 1000 * numbers[f"{G}_kid_standard_error"]) for G in "GF")
             words = [f"{G} KID×1000 {kid:.1f} ± {error:.1f}" for G, kid, error in kids] + words
-            if best is None or best["step"] not in self.checkpoints.steps() or mean_kid(now) < mean_kid(best):
+            is_there = best is not None and best["step"] in self.checkpoints.steps()
+            if not is_there or now["G_kid"] + now["F_kid"] < best["G_kid"] + best["F_kid"]:
                 if self.checkpoints.newest != step:
                     self.save(step)
                 self.checkpoints.keep_as_best(step)
@@ -145,24 +144,16 @@ class Journal:
         if topic not in self.already_reported:
             self.already_reported.add(topic)
             self.bar.say(f"step {step}: {words}")
-            self.summaries.text(f"health/{topic}", words, step)
+            self.summaries.write({f"health/{topic}": words}, step)
             run_folder.record(self.run, topic, step, says=words)
 
     def _check_finite(self, step: int, weights: bool = True) -> None:
         """Raises `Stopped` if a loss, or a weight, is no finite number."""
-        broken = self.model.non_finite(weights)
-        if broken:
+        if broken := self.model.non_finite(weights):
             what, since = broken
             run_folder.record(self.run, "stopped", step, why=f"{what} not finite")
-            slower = min(self.config.learning_rate / 2, Config.learning_rate)
-            raise Stopped(
-                f"{what}: not a finite number since step {since}; nothing of that is saved. {self.remedy()} --learning_rate {slower:g}"
-            )
-
-
-def mean_kid(numbers: dict[str, float]) -> float:
-    """How good both translations are, on test pictures, as one number: the mean of their KIDs. The smaller, the better."""
-    return (numbers["G_kid"] + numbers["F_kid"]) / 2
+            again = f"{self.remedy()} --learning_rate {min(self.config.learning_rate / 2, Config.learning_rate):g}"
+            raise Stopped(f"{what}: not a finite number since step {since}; nothing of that is saved. {again}")
 
 
 def number_type_words(precision: str, native: str) -> str:

@@ -49,8 +49,7 @@ def restore(model, workers: Workers, folder: AnyPath | None) -> tuple[Checkpoint
         with workers.all_or_none():
             if folder is None or chief != workers.is_chief:
                 continue
-            best = run_folder.evaluation(folder).get("best", {}).get("step")
-            checkpoints = Checkpoints(folder, model, model.config.keep_every, best)
+            checkpoints = Checkpoints(folder, model, model.config.keep_every, run_folder.evaluation(folder).get("best", {}).get("step"))
             step, damaged = checkpoints.restore(mend=chief)
             for other in damaged if chief else ():
                 print(f"{folder}: the checkpoint of step {other} is damaged and set aside; that of step {step} is taken", file=sys.stderr)
@@ -118,11 +117,10 @@ def next_batch(batches: Iterator[Batch], workers: Workers, stop: StopSignals) ->
 def reporting(data: Data, step: int) -> Iterator[Batch]:
     """The batches of a worker that has no journal: it says on stderr which of the records that it alone reads are left out, each once."""
     reported: set[str] = set()
-    for batch in data.batches(step):
-        step += 1
+    for now, batch in enumerate(data.batches(step), step + 1):
         for topic, words in data.left_out().items():
             if topic not in reported:
-                print(f"step {step}: {words}", file=sys.stderr)
+                print(f"step {now}: {words}", file=sys.stderr)
         reported |= data.left_out().keys()
         yield batch
 
@@ -133,8 +131,7 @@ def one_line_errors(words: Callable[[str], str]) -> Iterator[None]:
     try:
         yield
     except Exception as e:
-        reason = cli.storage_error(e)
-        if reason is None:
+        if (reason := cli.storage_error(e)) is None:
             raise
         raise Stopped(words(reason)) from None
 

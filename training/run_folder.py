@@ -20,6 +20,7 @@ from system.storage import AnyPath
 from training.config import Config
 
 LOCK, DATA, HISTORY, EVALUATION = ".lock", "data.json", "history.jsonl", "evaluation.json"
+TIME = "%Y-%m-%d %H:%M:%S"
 
 
 def check_run_name(name: str, checkpoints_dir: AnyPath) -> None:
@@ -84,11 +85,6 @@ def continue_command(run: AnyPath) -> str:
     return f"python train.py --load_model{'=' if str(run).startswith('-') else ' '}{shlex.quote(str(run))}"
 
 
-def has_checkpoint(run: AnyPath) -> bool:
-    """Tells whether a run has got as far as its first checkpoint."""
-    return any(run.glob("*.index"))
-
-
 def index_of(checkpoint: str | AnyPath) -> AnyPath:
     """A checkpoint, with or without .index → the file that ends in that."""
     return storage.path(f"{str(checkpoint).removesuffix('.index')}.index")
@@ -127,7 +123,7 @@ def locked(run: AnyPath) -> Iterator[None]:
                 raise
             # Some network file systems have none either.
         file.truncate(0)
-        file.write(f"process {os.getpid()} on {socket.gethostname()}, since {_now()},")
+        file.write(f"process {os.getpid()} on {socket.gethostname()}, since {time.strftime(TIME)},")
         file.flush()
         try:
             yield
@@ -163,9 +159,5 @@ def note_evaluation(run: AnyPath, last: dict[str, Any], best: dict[str, Any] | N
 
 def record(run: AnyPath, event: str, step: int, **details: Any) -> None:
     """Adds a line to the run's history, `history.jsonl`."""
-    entry = {"time": _now(), "event": event, "step": step, "process": os.getpid(), "host": socket.gethostname(), **details}
+    entry = {"time": time.strftime(TIME), "event": event, "step": step, "process": os.getpid(), "host": socket.gethostname(), **details}
     storage.append(run / HISTORY, json.dumps(entry, ensure_ascii=False) + "\n")
-
-
-def _now() -> str:
-    return time.strftime("%Y-%m-%d %H:%M:%S")

@@ -1,6 +1,5 @@
 """What a training step needs beside a model's losses: the learning rate, Adam, the moving average, and the check for finite numbers."""
 
-import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
@@ -9,15 +8,6 @@ import tensorflow as tf
 
 from system.replicas import replicas, update
 from training.config import Config
-
-
-def training_length(config: Config, pictures: int) -> tuple[int, int]:
-    """Returns the step at which the decay starts and that at which training ends; `pictures`: of the larger domain."""
-    steps_per_epoch = math.ceil(pictures / config.batch_size)
-    total = steps_per_epoch * (config.n_epochs + config.n_epochs_decay)
-    if config.max_steps is not None and config.max_steps < total:
-        return config.max_steps // 2, config.max_steps
-    return steps_per_epoch * config.n_epochs, total
 
 
 @dataclass

@@ -92,7 +92,7 @@ def test_what_the_model_is_travels_in_it(written, format, quantize):
     for source, target in (("red", "blue"), ("blue", "red")):
         model = model_files.load(written(format, quantize)[0] / f"{source}2{target}.{format}")
         assert model.metadata == {"format_version": 1, "multiple": 4, "smallest": 8, **about(source, target, quantize)}
-        assert (model.multiple, model.smallest, model.image_size, model.fixed_size) == (4, 8, 32, None)
+        assert (model.multiple, model.metadata["smallest"], model.image_size, model.fixed_size) == (4, 8, 32, None)
         assert model.sees_whole_pictures and not model.knows_statistics and model.statistics(draw(0)[None]) is None
 
 

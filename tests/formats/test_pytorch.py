@@ -23,7 +23,7 @@ def convert(file: Path, norm: str | None = None) -> generator.Generator:
     """What the command does before it writes: our generator with the file's weights."""
     layers = pytorch.find(pytorch.read(file))
     norm = pytorch.normalization(layers, norm)
-    ours = generator.Generator(pytorch.filters(layers[0]), pytorch.residual_blocks(layers), norm, "transpose")
+    ours = generator.Generator(*pytorch.size(layers), norm, "transpose")
     pytorch.assign(ours, layers, norm)
     return ours
 

@@ -188,7 +188,8 @@ def test_resize_is_antialiased_and_leaves_equal_sizes_alone():
     stripes[:, ::2] = 255
     assert np.abs(images.resize(stripes, 8, 8)[:, 1:-1] - 127.5).max() < 8  # without antialiasing each pixel is black or white
     assert images.resize(stripes, 32, 32) is stripes
-    assert images.resize(stripes, 5, 9).shape == (5, 9, 3)
+    for height, width in ((5, 9), (5, 32), (32, 5)):
+        assert images.resize(stripes, height, width).shape == (height, width, 3)
 
 
 @pytest.mark.parametrize(

@@ -155,7 +155,7 @@ def test_each_worker_reads_its_part_of_a_batch(two):
 
 def test_each_replica_gets_its_rows(two):
     parts = two.strategy.experimental_local_results(two.spread(tf.constant([1, 2, 3, 4])))
-    assert [part.numpy().tolist() for part in parts] == [[1, 2], [3, 4]] and two.first(two.spread(tf.constant([5, 6]))) == 5
+    assert [part.numpy().tolist() for part in parts] == [[1, 2], [3, 4]]
 
 
 def test_the_devices_are_named(one, two):

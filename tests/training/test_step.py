@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from training.config import Config
-from training.step import Adam, ConstantThenLinear, adam, minimize, not_finite, note_not_finite, training_length, update_average
+from training.config import Config, training_length
+from training.step import Adam, ConstantThenLinear, adam, minimize, not_finite, note_not_finite, update_average
 
 
 @pytest.mark.parametrize(
@@ -38,6 +38,7 @@ def test_the_rate_counts_steps_beyond_what_float32_can():
         ({"max_steps": 500}, 1000, (250, 500)),
         ({"max_steps": 501}, 1000, (250, 501)),
         ({"max_steps": 10**6}, 1000, (100_000, 200_000)),
+        ({"n_epochs": 2, "n_epochs_decay": 5, "max_steps": 70}, 10, (20, 70)),
     ],
 )
 def test_training_ends_after_its_epochs_or_at_max_steps(settings, pictures, expected):

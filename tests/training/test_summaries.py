@@ -11,7 +11,7 @@ from training.summaries import Summaries
 def log(run, step: int, values: dict[int, float]) -> None:
     summaries = Summaries(run, step)
     for at, value in values.items():
-        summaries.scalars({"loss/G": tf.constant(value)}, at)
+        summaries.write({"loss/G": tf.constant(value)}, at)
     summaries.close()
 
 
@@ -27,8 +27,8 @@ def test_what_is_done_again_is_shown_once(tmp_path):
 def test_sheets_and_texts_are_shown(tmp_path):
     summaries = Summaries(tmp_path, 0)
     sheet = np.random.default_rng(0).integers(0, 256, (4, 6, 3), np.uint8)
-    summaries.sheet("test", sheet, 3)
-    summaries.text("health/G_copies", "it copies", 4)
+    summaries.write({"test": sheet[np.newaxis]}, 3)
+    summaries.write({"health/G_copies": "it copies"}, 4)
     summaries.close()
     found = EventAccumulator(str(tmp_path), {"tensors": 0}).Reload()
     (image,), (text,) = found.Tensors("test"), found.Tensors("health/G_copies")

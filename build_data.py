@@ -26,8 +26,10 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     add = parser.add_argument
     add("--X_input_dir", metavar="DIR", type=storage.path, default="data/apple2orange/trainA", help="folder of pictures of domain X")
     add("--Y_input_dir", metavar="DIR", type=storage.path, default="data/apple2orange/trainB", help="folder of pictures of domain Y")
-    add("--X_output_file", metavar="FILE", type=storage.path, default="data/tfrecords/apple.tfrecords", help="TFRecords to write for X")
-    add("--Y_output_file", metavar="FILE", type=storage.path, default="data/tfrecords/orange.tfrecords", help="TFRecords to write for Y")
+    add("--X_output_file", metavar="FILE", type=storage.path, default="data/tfrecords/apple.tfrecords", help="TFRecord file to write for X")
+    add(
+        "--Y_output_file", metavar="FILE", type=storage.path, default="data/tfrecords/orange.tfrecords", help="TFRecord file to write for Y"
+    )
     add("--max_size", type=cli.Number(int, 0), default=0, help="shrink pictures whose short side is longer than this, pixels; 0: never")
     num_shards = "files to divide each domain into; 4 makes x-00000-of-00004.tfrecords and so on, which train.py takes as x.tfrecords@4"
     add("--num_shards", type=cli.Number(int, 1, MAX_SHARDS), default=1, help=num_shards)

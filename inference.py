@@ -26,7 +26,11 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     add("--output", metavar="PATH", required=True, help=f"the picture to write ({formats}), the folder for several, or -")
     add("--image_size", type=cli.Number(int, 8, 10_000), help="translate at N×N [see --keep_size]")
     add("--keep_size", action="store_true", help="translate at the picture's own size [short side to the model's size, aspect kept]")
-    add("--tile", type=cli.Number(int, 64, 8192, multiple=4), help="translate larger pictures in overlapping N×N tiles [as memory allows]")
+    add(
+        "--tile",
+        type=cli.Number(int, 64, 8192, multiple=4),
+        help="go through pictures of more than N×N pixels in overlapping tiles of N×N [as there is memory]",
+    )
     add("--max_megapixels", type=cli.Number(int, 1, 10_000), default=100, help="leave larger pictures out, before or after resizing")
     add("--format", choices=("png", "jpg", "webp", "tif"), default="png", help="format of the pictures in an output folder, and of -")
     add("--cycle", metavar="MODEL", type=storage.path, help="translate back with this model, and write that as well")

@@ -33,35 +33,55 @@ def _fixed(default: Any, type: Any, help: str, **argument: Any) -> Any:
 class Config:
     """The settings of a run. Defaults are the paper's (section 4 and appendix 7) but for what docs/results.md found better."""
 
-    X: str = _free("data/tfrecords/apple.tfrecords", str, "TFRecord file of X, or its shards: x.tfrecords@4 for four, or 'x-*.tfrecords'")
-    Y: str = _free("data/tfrecords/orange.tfrecords", str, "the same of Y; build_data.py makes both")
+    X: str = _free(
+        "data/tfrecords/apple.tfrecords",
+        str,
+        "TFRecord file of domain X, made by build_data.py; its shards: x.tfrecords@4 for four, or a pattern, 'x-*.tfrecords'",
+    )
+    Y: str = _free("data/tfrecords/orange.tfrecords", str, "TFRecord file, or shards, of domain Y")
     image_size: int = _fixed(256, Number(int, 32, 4096, multiple=4), "side of the training crops, pixels; a multiple of 4")
-    load_size: int | None = _fixed(None, Number(int, 32, 8192), "short side of the pictures before the crop [image_size · 286/256]")
+    load_size: int | None = _fixed(
+        None, Number(int, 32, 8192), "short side that pictures are resized to before the crop [image_size · 286/256]"
+    )
     batch_size: int = _fixed(1, Number(int, 1, 4096), "pictures of each domain a step")
     use_lsgan: bool = _fixed(True, bool, "least-squares adversarial loss; --nouse_lsgan: cross entropy")
     real_label: float = _free(1.0, Number(float, 0, 2), "what the discriminators answer for real pictures (the chapter's project: 0.9)")
     norm: str = _fixed("instance", str, "normalisation in every block", choices=("instance", "batch"))
     upsample: str = _fixed(
-        "resize", str, "pictures grow by nearest ×2 and convolution (no checkerboards), or by a transposed one (paper)", choices=UPSAMPLES
+        "resize",
+        str,
+        "how the generators grow pictures: nearest ×2 and a convolution (no checkerboards), or a transposed convolution (the paper)",
+        choices=UPSAMPLES,
     )
-    n_res_blocks: int | None = _fixed(None, Number(int, 0, 100), "residual blocks in a generator [6 up to image_size 128, else 9]")
+    n_res_blocks: int | None = _fixed(None, Number(int, 0, 100), "residual blocks in a generator [6 for an image_size up to 128, else 9]")
     ngf: int = _fixed(64, Number(int, 1, 1024), "filters of the generators' first layer")
     ndf: int = _fixed(64, Number(int, 1, 1024), "filters of the discriminators' first layer")
     init_from: str | None = _fixed(
-        None, str, "begin with another run's networks, of its architecture, on any data, at any size: a run or a checkpoint", metavar="RUN"
+        None,
+        str,
+        "begin with the weights of another run's networks, on any data, at any size: a run, or one of its checkpoints; "
+        "the architecture is that run's",
+        metavar="RUN",
     )
     lambda1: float = _free(10.0, Number(float, 0), "weight of the cycle loss X → Y → X")
     lambda2: float = _free(10.0, Number(float, 0), "weight of the cycle loss Y → X → Y")
-    lambda_identity: float = _free(0.5, Number(float, 0), "identity loss, as a share of lambda; holds on to colours; 0: none, and faster")
+    lambda_identity: float = _free(
+        0.5, Number(float, 0), "weight of the identity loss, as a share of lambda, which holds on to colours; 0: not computed, and faster"
+    )
     learning_rate: float = _free(2e-4, Number(float, 0), "Adam's learning rate before it decays")
     beta1: float = _free(0.5, Number(float, 0, 0.9999), "Adam's first-moment decay")
     pool_size: int = _fixed(50, Number(int, 0, 10_000), "generated pictures of each domain kept for the discriminators; 0: none")
-    ema: float = _fixed(0.999, Number(float, 0, 0.999999), "decay of the moving average of the generators that is exported; 0: none")
+    ema: float = _fixed(
+        0.999, Number(float, 0, 0.999999), "decay of a moving average of the generators' weights, which is what is exported; 0: none"
+    )
     n_epochs: int = _free(100, Number(int, 0), "epochs at the full learning rate; one epoch passes the larger data set once")
     n_epochs_decay: int = _free(100, Number(int, 0), "epochs after that, in which the learning rate falls linearly to 0")
     max_steps: int | None = _free(None, Number(int, 1), "stop at this step at the latest; the decay then spans the second half")
     precision: str = _fixed(
-        "auto", str, "arithmetic; auto: bfloat16 where the device has it, else float32. Weights and losses are float32", choices=PRECISIONS
+        "auto",
+        str,
+        "number type of the networks' arithmetic; auto: bfloat16 where the device has it, else float32. Weights and losses are float32",
+        choices=PRECISIONS,
     )
     xla: bool = _free(False, bool, "compile the training step with XLA: longer to start, faster on most GPUs, slower on CPUs")
     seed: int = _fixed(0, Number(int, 0, 2**31 - 1), "seed of initialisation, order, augmentation and pools")
@@ -72,9 +92,18 @@ class Config:
     eval_every: int | None = _free(None, Number(int, 1), "steps between measurements on test pictures; the best checkpoint is kept")
     X_test: str | None = _free(None, str, "folder of test pictures of X, for --eval_every", metavar="DIR")
     Y_test: str | None = _free(None, str, "folder of test pictures of Y, for --eval_every", metavar="DIR")
-    features: str | None = _free(None, str, "judge of test pictures: none, or a SavedModel for evaluate.py [InceptionV3]", metavar="MODEL")
-    shard_data: bool = _fixed(False, bool, "each worker reads its own shards, every n-th of FILE@N; for data that no machine has whole")
-    skip_bad_records: bool = _free(False, bool, "go on without unreadable records, the next in place of each; --noskip_bad_records: stop")
+    features: str | None = _free(
+        None,
+        str,
+        "what tells how good the pictures are, for --eval_every: a SavedModel as for evaluate.py, or none [Keras' InceptionV3]",
+        metavar="MODEL",
+    )
+    shard_data: bool = _fixed(
+        False, bool, "several workers: each reads shards of its own, every n-th of FILE@N; for data that no machine has whole"
+    )
+    skip_bad_records: bool = _free(
+        False, bool, "go on without records that cannot be read, the next one in place of each; --noskip_bad_records: stop at them"
+    )
 
     def __post_init__(self):
         if self.load_size is None:

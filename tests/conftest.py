@@ -1,6 +1,8 @@
 """What the tests share: a quiet TensorFlow, drawn pictures, and commands run in this process."""
 
+import contextlib
 import warnings
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -158,16 +160,8 @@ def records(tmp_path_factory) -> list[str]:
     return ["--X", str(X), "--Y", str(Y)]
 
 
-@pytest.fixture(scope="session")
-def trained_run(tmp_path_factory, records) -> Path:
-    """The folder of a finished tiny run."""
-    folder = tmp_path_factory.mktemp("checkpoints")
-    assert cli.run(train.main, [*records, *TINY_RUN, "--checkpoints_dir", str(folder), "--run_name", "tiny"]) == cli.DONE
-    return folder / "tiny"
-
-
-@pytest.fixture
-def eager():
+@contextlib.contextmanager
+def eagerly() -> Iterator[None]:
     """Without tracing a few steps take a third of the time. What they compute differs in the last bits."""
     import tensorflow as tf
 
@@ -176,3 +170,18 @@ def eager():
         warnings.simplefilter("ignore")  # TensorFlow's, that this leaves the input pipeline as it is
         yield
     tf.config.run_functions_eagerly(False)
+
+
+@pytest.fixture
+def eager():
+    with eagerly():
+        yield
+
+
+@pytest.fixture(scope="session")
+def trained_run(tmp_path_factory, records) -> Path:
+    """The folder of a finished tiny run, made eagerly."""
+    folder = tmp_path_factory.mktemp("checkpoints")
+    with eagerly():
+        assert cli.run(train.main, [*records, *TINY_RUN, "--checkpoints_dir", str(folder), "--run_name", "tiny"]) == cli.DONE
+    return folder / "tiny"

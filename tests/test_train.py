@@ -126,7 +126,7 @@ def test_tensorboard_gets_the_chapters_tags_when_they_are_due(trained_run):
 
 
 @pytest.mark.long
-def test_a_stopped_run_continues_as_if_it_had_not_been_stopped(call, trained_run, records, tmp_path, stop_at):
+def test_a_stopped_run_continues_as_if_it_had_not_been_stopped(call, trained_run, records, tmp_path, stop_at, eager):
     stop_at(2, signal.SIGTERM)
     assert call(train.main, *records, *TINY_RUN, "--checkpoints_dir", tmp_path, "--run_name", "cut").status == cli.TERMINATED
     assert call(train.main, "--load_model", "cut", "--checkpoints_dir", tmp_path, "--image_every", 100).status == cli.DONE
@@ -160,7 +160,7 @@ def test_a_signal_saves_and_says_how_to_go_on(call, small_run, stop_at, number, 
 
 
 @pytest.mark.long
-def test_after_a_damaged_checkpoint_the_one_before_is_gone_on_from(call, trained_run, copied_run):
+def test_after_a_damaged_checkpoint_the_one_before_is_gone_on_from(call, trained_run, copied_run, eager):
     """Steps 5 and 6 are done twice: TensorBoard must show them once."""
     for step in (5, 6):
         data = copied_run / f"model.ckpt-{step}.data-00000-of-00001"
@@ -623,6 +623,16 @@ def small_config(**settings) -> Config:
 @pytest.fixture
 def one() -> Workers:
     return Workers(tf.distribute.get_strategy())
+
+
+@pytest.mark.parametrize("new", [True, False])
+def test_the_model_and_the_loop_get_both_domains_in_order(call, copied_run, records, tmp_path, monkeypatch, new):
+    seen = []
+    monkeypatch.setattr(train, "build_model", lambda workers, config, X, Y, **_: seen.append((X.name, Y.name)))
+    monkeypatch.setattr(train, "train", lambda workers, model, X, Y, *_, **__: seen.append((X.name, Y.name)))
+    flags = [*records, "--checkpoints_dir", tmp_path, "--run_name", "new"] if new else ["--load_model", copied_run]
+    assert call(train.main, *flags).status == cli.DONE
+    assert seen == [("X", "Y")] * 2
 
 
 @pytest.mark.parametrize("totals", [(5, 3), (3, 5)])

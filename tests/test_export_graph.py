@@ -1,7 +1,6 @@
 """The command: which weights of a run become which models, under which names, and what is refused."""
 
 import json
-import shutil
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -29,7 +28,38 @@ SIZES = {"format_version": 1, "multiple": 4, "smallest": 8}
 def run(tmp_path_factory, records) -> SimpleNamespace:
     """A run's folder, and the generators of its checkpoints by step and name."""
     folder = tmp_path_factory.mktemp("checkpoints") / "run"
-    return SimpleNamespace(networks=write_run(folder, records), folder=folder)
+    return SimpleNamespace(networks=write_run(folder, records, n_res_blocks=0), folder=folder)
+
+
+def with_settings(run: SimpleNamespace, folder: Path, **settings) -> Path:
+    """The run's checkpoints in another folder, under other settings."""
+    folder.mkdir()
+    for file in run.folder.iterdir():
+        if file.name != "config.json":
+            (folder / file.name).symlink_to(file)
+    settings = {**json.loads((run.folder / "config.json").read_text()), **settings}
+    (folder / "config.json").write_text(json.dumps(settings))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def read() -> dict:
+    """Pictures that were read to check models with."""
+    return {}
+
+
+@pytest.fixture
+def read_once(monkeypatch, read) -> None:
+    """The same pictures are read once for all tests."""
+    check_pictures = export_graph.check_pictures
+
+    def once(folder, config, side):
+        key = (folder, config.X, config.Y, side)
+        if key not in read:
+            read[key] = check_pictures(folder, config, side)
+        return read[key]
+
+    monkeypatch.setattr(export_graph, "check_pictures", once)
 
 
 @pytest.fixture
@@ -57,7 +87,8 @@ def plainly(generator: Generator, picture: np.ndarray) -> np.ndarray:
     return convert2int(generator(convert2float(picture[None]), training=False))[0].numpy()
 
 
-def test_a_run_becomes_two_models(call, run, tmp_path):
+def test_a_run_becomes_two_models(call, run, tmp_path, monkeypatch):
+    monkeypatch.setattr(saved_model, "check", lambda *_, **__: None)  # the pictures are compared here
     outcome = call(export_graph.main, *flags(run.folder, tmp_path))
     assert (outcome.status, outcome.err) == (cli.DONE, "")
     ways = {"red2blue.pb": ("red", "blue", "G_ema"), "blue2red.pb": ("blue", "red", "F_ema")}
@@ -95,15 +126,15 @@ def test_the_weights_are_those_that_were_asked_for(call, run, written, tmp_path,
     assert [(model.metadata["source"], model.metadata["target"]) for model in written] == [("red", "blue"), ("blue", "red")]
 
 
-def test_without_an_average_the_weights_are_exported(call, records, written, tmp_path):
-    networks = write_run(tmp_path / "run", records, ema=0.0)
-    assert call(export_graph.main, *flags(tmp_path / "run", tmp_path)).status == cli.DONE
+def test_without_an_average_the_weights_are_exported(call, run, written, tmp_path):
+    folder = with_settings(run, tmp_path / "run", ema=0.0)
+    assert call(export_graph.main, *flags(folder, tmp_path)).status == cli.DONE
     for model, name in zip(written, ("G", "F"), strict=True):
-        np.testing.assert_array_equal(model.generator.weights[0], networks[6][name].weights[0])
+        np.testing.assert_array_equal(model.generator.weights[0], run.networks[6][name].weights[0])
         assert model.metadata["ema"] is False
 
 
-def test_flags_reach_the_models(call, run, written, tmp_path):
+def test_flags_reach_the_models(call, run, written, read_once, tmp_path):
     command = [export_graph.main, *flags(run.folder, tmp_path)]
     assert call(*command, "--image_size", 48, "--xla", "--quantize", "float16").status == cli.DONE
     call(*command, "--format", "tflite", "--quantize", "int8", "--image_size", 48)
@@ -122,14 +153,14 @@ def test_the_number_type_of_the_models_can_be_chosen(call, run, written, tmp_pat
 
 
 @pytest.mark.parametrize("format", ["saved_model", "tflite"])
-def test_a_model_of_a_run_in_16_bits_computes_in_32_as_it_may_travel(call, records, written, tmp_path, format):
-    write_run(tmp_path / "run", records, precision="bfloat16")
-    assert call(export_graph.main, *flags(tmp_path / "run", tmp_path), "--format", format).status == cli.DONE
+def test_a_model_of_a_run_in_16_bits_computes_in_32_as_it_may_travel(call, run, written, read_once, tmp_path, format):
+    folder = with_settings(run, tmp_path / "run", precision="bfloat16")
+    assert call(export_graph.main, *flags(folder, tmp_path), "--format", format).status == cli.DONE
     assert [(m.generator.layers[1].compute_dtype, m.metadata["precision"]) for m in written] == [("float32", "float32")] * 2
 
 
 @pytest.mark.parametrize("format", ["saved_model", "tflite"])
-def test_a_model_that_stands_there_is_moved_aside_or_replaced(call, run, written, tmp_path, format):
+def test_a_model_that_stands_there_is_moved_aside_or_replaced(call, run, written, read_once, tmp_path, format):
     suffix = model_files.KINDS[format].suffix
     names = [f"{name}{suffix}" for name in ("blue2red", "red2blue")]
 
@@ -219,10 +250,8 @@ def test_a_run_without_a_checkpoint_or_an_average_is_refused(call, tmp_path):
 
 
 def test_a_checkpoint_of_other_networks_is_refused(call, run, tmp_path):
-    shutil.copytree(run.folder, tmp_path / "run")
-    settings = json.loads((tmp_path / "run" / "config.json").read_text())
-    (tmp_path / "run" / "config.json").write_text(json.dumps({**settings, "ngf": 3}))
-    call(export_graph.main, *flags(tmp_path / "run", tmp_path / "new")).assert_refused("model.ckpt-6")
+    folder = with_settings(run, tmp_path / "run", ngf=3)
+    call(export_graph.main, *flags(folder, tmp_path / "new")).assert_refused("model.ckpt-6")
     assert not (tmp_path / "new").exists()
 
 
@@ -262,13 +291,8 @@ def test_models_are_checked_with_the_runs_records_or_with_pictures_of_ones_own(c
     own = export_graph.check_pictures(tmp_path / "own", config, 32)
     assert len(own) == 4 and np.array_equal(own[0], images.resize_short_side(draw(3, 40, 64), 32)[:, 9:41])
 
-    settings = json.loads((run.folder / "config.json").read_text())
-    (tmp_path / "run").mkdir()
-    for file in run.folder.iterdir():
-        (tmp_path / "run" / file.name).symlink_to(file)
-    (tmp_path / "run" / "config.json").unlink()
-    (tmp_path / "run" / "config.json").write_text(json.dumps({**settings, "X": "gone.tfrecords"}))
-    command = [export_graph.main, *flags(tmp_path / "run", tmp_path / "new"), "--format", "tflite"]
+    folder = with_settings(run, tmp_path / "run", X="gone.tfrecords")
+    command = [export_graph.main, *flags(folder, tmp_path / "new"), "--format", "tflite"]
     call(*command).assert_refused("gone.tfrecords", "--pictures")
     assert not (tmp_path / "new").exists() and not written
     assert call(*command, "--pictures", tmp_path / "own").status == 0

@@ -168,7 +168,7 @@ def compare_steps(steps: int, batch: int, **settings) -> tuple[CycleGAN, Plain]:
 
 
 def test_the_step_is_the_papers_step():
-    compare_steps(2, 2, pool_size=0, lambda_identity=0.5)
+    compare_steps(2, 2, pool_size=0)
 
 
 @pytest.mark.parametrize(
@@ -208,11 +208,15 @@ def test_a_step_passes_training_to_every_network_and_nothing_else_does(small, mo
     assert {name for name, _ in calls} == {*NETWORKS, "G_ema", "F_ema"} and not any(training for _, training in calls)
 
 
-def test_batch_norm_trains_and_keeps_statistics():
+def test_batch_norm_trains_and_keeps_statistics(small):
     trained = tiny(norm="batch", batch_size=2)
-    before = [v.numpy() for v in trained.G.non_trainable_variables]
-    trained.train_step(pictures(0, 2), pictures(1, 2))
-    assert all(not np.array_equal(a, b) for a, b in zip(before, trained.G.non_trainable_variables, strict=True))
+    for G, train in (
+        (trained.G, lambda: trained.train_step(pictures(0, 2), pictures(1, 2))),
+        (whole := Generator(1, 0, "batch"), lambda: whole(pictures(0, 2), training=True)),
+    ):
+        before = [v.numpy() for v in G.non_trainable_variables]
+        train()
+        assert before and all(not np.array_equal(a, b) for a, b in zip(before, G.non_trainable_variables, strict=True))
 
 
 @pytest.fixture
@@ -253,11 +257,10 @@ def test_a_model_begins_with_averages_that_are_its_weights(small):
 
 def test_the_networks_are_those_of_the_settings():
     built = CycleGAN(Config(**{**TINY, "ngf": 2, "ndf": 3, "n_res_blocks": 1, "norm": "batch", "ema": 0.5}))
-    generators = [built.G, built.F, built.G_ema, built.F_ema]
-    for net, other in ((generator, Generator(2, 1, "batch", "resize")) for generator in generators):
-        assert [w.shape for w in net.weights] == [w.shape for w in other.weights]
-    for net in (built.D_X, built.D_Y):
-        assert [w.shape for w in net.weights] == [w.shape for w in Discriminator(3, "batch").weights]
+    generators, discriminators = [built.G, built.F, built.G_ema, built.F_ema], [built.D_X, built.D_Y]
+    for nets, other in ((generators, Generator(2, 1, "batch", "resize")), (discriminators, Discriminator(3, "batch"))):
+        for net in nets:
+            assert [w.shape for w in net.weights] == [w.shape for w in other.weights]
     firsts = [net.get_weights()[0] for net in (built.G, built.F, built.D_X, built.D_Y)]
     assert not any(a.shape == b.shape and np.array_equal(a, b) for i, a in enumerate(firsts) for b in firsts[:i])
 
@@ -345,9 +348,10 @@ def test_the_translators_are_what_would_be_exported(small, ema):
 def test_a_checkpoint_holds_the_whole_state(small, tmp_path, settings):
     """Cut anywhere, restored into a fresh model and continued: all is as without the cut."""
     keras.utils.set_random_seed(5)
+    settings = {"pool_size": 1, **settings}
     undisturbed, cut = tiny(**settings), None
-    for step in range(5):
-        if step == 3:  # the pools are full and swap by then
+    for step in range(3):
+        if step == 2:  # the pools are full and swap by then
             path = tf.train.Checkpoint(model=undisturbed).save(str(tmp_path / "model.ckpt"))
             keras.utils.set_random_seed(6)
             cut = tiny(**settings)
@@ -373,24 +377,25 @@ def test_the_identity_loss_may_come_and_go_when_a_run_continues(small, tmp_path,
     assert continued.non_finite() is None
 
 
-@pytest.mark.parametrize(("theirs", "ours"), [(0.5, 0.9), (0.0, 0.9), (0.5, 0.0), (0.0, 0.0)])
-def test_a_model_is_initialised_with_another_ones_networks(small, tmp_path, theirs, ours):
+@pytest.mark.parametrize("theirs", [0.5, 0.0])
+def test_a_model_is_initialised_with_another_ones_networks(small, tmp_path, theirs):
     other = tiny(ema=theirs)
     other.train_step(pictures(0), pictures(1))
     other.config.save(tmp_path)
     path = tf.train.Checkpoint(model=other).write(str(tmp_path / "model.ckpt-1"))
     keras.utils.set_random_seed(1)
-    begun = tiny(ema=ours)
-    fresh = values(begun)
-    initialise(begun, path)
-    expected = {name: getattr(other, name).get_weights() for name in NETWORKS}
-    if ours:
-        expected |= {f"{name}_ema": getattr(other, f"{name}_ema" if theirs else name).get_weights() for name in "GF"}
-    for name, weights in expected.items():
-        for mine, weight in zip(getattr(begun, name).get_weights(), weights, strict=True):
-            assert np.array_equal(mine, weight), name
-    for name, value in values(begun).items():
-        assert name.split("/")[0] in expected or np.array_equal(value, fresh[name]), name
+    for ours in (0.9, 0.0):
+        begun = tiny(ema=ours)
+        fresh = values(begun)
+        initialise(begun, path)
+        expected = {name: getattr(other, name).get_weights() for name in NETWORKS}
+        if ours:
+            expected |= {f"{name}_ema": getattr(other, f"{name}_ema" if theirs else name).get_weights() for name in "GF"}
+        for name, weights in expected.items():
+            for mine, weight in zip(getattr(begun, name).get_weights(), weights, strict=True):
+                assert np.array_equal(mine, weight), name
+        for name, value in values(begun).items():
+            assert name.split("/")[0] in expected or np.array_equal(value, fresh[name]), name
 
 
 def test_threads_do_not_decide_in_which_order_anything_is_added(monkeypatch):

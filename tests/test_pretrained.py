@@ -26,7 +26,7 @@ def loaded_once():
 @pytest.fixture(scope="module")
 def drawn(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("drawn") / "few"
-    sample_data.main(["--output_dir", str(folder), "--size", "128", "--n_train", "1", "--n_test", "4"])
+    sample_data.main(["--output_dir", str(folder), "--size", "128", "--n_train", "1", "--n_test", "2"])
     return folder
 
 

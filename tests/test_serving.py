@@ -9,7 +9,13 @@ import tensorflow as tf
 from conftest import draw
 
 from formats import model_files
+from formats.translator import Translator
 from pictures import images
+
+
+@pytest.fixture(scope="module")
+def translate(model_file) -> Translator:
+    return model_files.load(model_file)
 
 
 @pytest.fixture(scope="module")
@@ -30,28 +36,24 @@ def rest(signature, body: str) -> str:
     return json.dumps({"predictions": [{"b64": base64.b64encode(value).decode()} for value in values.numpy()]})
 
 
-def expected(model_file, picture: np.ndarray) -> np.ndarray:
-    return model_files.load(model_file)(picture[None])[0]
-
-
 @pytest.mark.parametrize("named", [False, True])
-def test_rest(signature, model_file, named):
+def test_rest(signature, translate, named):
     pictures = [draw(0, 32, 40), draw(1, 50, 24)]
     files = [{"b64": base64.b64encode(images.encode(picture)).decode()} for picture in pictures]
     instances = [{"image_bytes": file} for file in files] if named else files
     answer = json.loads(rest(signature, json.dumps({"signature_name": "translate_encoded", "instances": instances})))
     for picture, row in zip(pictures, answer["predictions"], strict=True):
-        assert np.array_equal(images.decode(base64.b64decode(row["b64"])), expected(model_file, picture))
+        assert np.array_equal(images.decode(base64.b64decode(row["b64"])), translate(picture[None])[0])
 
 
-def test_grpc(signature, model_file):
+def test_grpc(signature, translate):
     """A request's tensor is a TensorProto, and so is the answer's."""
     picture = draw(2, 40, 32)
     request = tf.make_tensor_proto([images.encode(picture)])
     assert request.dtype == tf.string.as_datatype_enum and request.tensor_shape.dim[0].size == 1
     answer = tf.make_tensor_proto(signature[1](image_bytes=tf.constant(tf.make_ndarray(request)))["output_bytes"].numpy())
     translated = images.decode(tf.make_ndarray(answer)[0])
-    assert np.array_equal(translated, expected(model_file, picture))
+    assert np.array_equal(translated, translate(picture[None])[0])
 
 
 def test_batches_can_be_joined_and_divided(signature):

@@ -384,16 +384,16 @@ def test_a_record_that_rots_stops_the_run_or_is_left_out(call, stand_in, records
         ("collapse", ["G_collapses"], ["G_copies"]),
     ],
 )
-def test_generators_that_go_wrong_are_reported(call, records, tmp_path, monkeypatch, kinds, reported, not_reported):
+def test_generators_that_go_wrong_are_reported(call, records, tmp_path, monkeypatch, eager, kinds, reported, not_reported):
     monkeypatch.setattr(model, "build_generator", builder(kinds))
     monkeypatch.setattr(model, "Discriminator", lambda ndf, norm, name: one_convolution(1, 8, 8, norm, name))
-    monkeypatch.setattr(health, "WARM_UP", 10)
-    flags = ["--image_size", 32, "--precision", "float32", "--pool_size", 0, "--log_every", 5, "--max_steps", 20]
+    monkeypatch.setattr(health, "WARM_UP", 4)
+    flags = ["--image_size", 32, "--precision", "float32", "--pool_size", 0, "--log_every", 2, "--image_every", 8, "--max_steps", 8]
     outcome = call(train.main, *records, *flags, "--checkpoints_dir", tmp_path, "--run_name", "run")
     assert outcome.status == cli.DONE
     events = [event for event, _ in history(tmp_path / "run")]
     assert set(reported) <= set(events) and not set(not_reported) & set(events)
-    assert len(set(events)) == len(events)  # each of them once, though they are due at 10, 15 and 20
+    assert len(set(events)) == len(events)  # each of them once, though they are due at 4, 6 and 8
     assert outcome.err.count("warning: G") == sum(event.startswith("G_") for event in events)
     assert all(f"health/{topic}" in tags(tmp_path / "run") for topic in reported)
 

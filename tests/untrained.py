@@ -2,17 +2,29 @@
 
 from pathlib import Path
 
+import keras
 import numpy as np
 import tensorflow as tf
 
 from generator import Generator, build_generator
+from ops import c7s1_3, c7s1_k
 from training.checkpoints import Checkpoints
 from training.config import Config
 
 NAMES = ("G", "F", "G_ema", "F_ema")
 
 
-def shuffled(generator: Generator, seed: int) -> Generator:
+class Shallow(keras.Model):
+    """The first and the last convolution of a generator, where it does not matter what lies between."""
+
+    multiple, smallest = Generator.multiple, Generator.smallest
+
+    def __init__(self, ngf: int, norm: str = Config.norm):
+        picture = keras.Input((None, None, 3), name="picture")
+        super().__init__(picture, c7s1_3()(c7s1_k(ngf, norm)(picture)), name="shallow")
+
+
+def shuffled(generator: keras.Model, seed: int) -> keras.Model:
     """Gives a generator random weights, scales and offsets included, that make pictures of good contrast."""
     draw = np.random.default_rng(seed)
     for weight in generator.weights:

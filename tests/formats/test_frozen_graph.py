@@ -39,7 +39,7 @@ def upsampled(x, name: str, k: int, side: int):
         return tf1.nn.relu(instance_norm(tf1.nn.conv2d_transpose(x, kernel, [1, side, side, k], [1, 2, 2, 1], "SAME")))
 
 
-def network(x, ngf: int = 4, blocks: int = 2):
+def network(x, ngf: int = 4, blocks: int = 1):
     """c7s1, two that halve, residual blocks, two that double, c7s1 to three channels; strided ones padded as TensorFlow's "SAME"."""
     x = convolution(x, "c7s1_32", ngf, 7, pad=3)
     x = convolution(x, "d64", 2 * ngf, 3, stride=2)
@@ -52,24 +52,23 @@ def network(x, ngf: int = 4, blocks: int = 2):
     return convolution(x, "output", 3, 7, pad=3, norm=False, activation=tf1.nn.tanh)
 
 
-def freeze(file: Path, names: tuple[str, str] = ("input_image", "output_image"), shape: tuple = (SIZE, SIZE, 3)):
-    """Freezes such a network with random weights; returns it as a function of float (SIZE, SIZE, 3) → uint8, before it becomes a JPEG."""
+def freeze(file: Path, shape: tuple = (SIZE, SIZE, 3)):
+    """Freezes such a network with random weights; returns it as a function of pictures, float `shape` each → uint8, by way of a JPEG."""
     graph = tf.Graph()
     with graph.as_default(), tf1.Session(graph=graph) as session:
         tf1.set_random_seed(0)
-        picture = tf1.placeholder(tf.float32, shape, names[0])
+        picture = tf1.placeholder(tf.float32, shape, "input_image")
         output = network(picture[tf.newaxis] if len(shape) == 3 else picture)
         output = tf1.image.convert_image_dtype((output + 1.0) / 2.0, tf.uint8)[0]
-        tf1.identity(tf1.image.encode_jpeg(output), names[1])
+        tf1.identity(tf1.image.encode_jpeg(output), "output_image")
         session.run(tf1.global_variables_initializer())
-        frozen = tf1.graph_util.convert_variables_to_constants(session, graph.as_graph_def(), [names[1]])
+        frozen = tf1.graph_util.convert_variables_to_constants(session, graph.as_graph_def(), ["output_image"])
     file.write_bytes(frozen.SerializeToString())
 
-    def run(x: np.ndarray) -> np.ndarray:
+    def run(*pictures: np.ndarray) -> np.ndarray:
         with tf1.Session(graph=tf.Graph()) as session:
             tf1.import_graph_def(frozen, name="")
-            jpeg = session.run(f"{names[1]}:0", {f"{names[0]}:0": x})
-        return images.decode(jpeg)
+            return np.stack([images.decode(session.run("output_image:0", {"input_image:0": x})) for x in pictures])
 
     return run
 
@@ -80,21 +79,28 @@ def frozen(tmp_path_factory):
     return file, freeze(file)
 
 
+@pytest.fixture(scope="module")
+def frozen_batch(tmp_path_factory):
+    """One whose placeholder is for a batch of one."""
+    file = tmp_path_factory.mktemp("frozen") / "batch.pb"
+    return file, freeze(file, (1, SIZE, SIZE, 3))
+
+
 def test_it_translates_as_its_own_session_does(frozen):
     file, run = frozen
     model = model_files.load(file)
     assert (model.image_size, model.fixed_size) == (SIZE, SIZE)
     assert (model.metadata["source"], model.metadata["target"]) == ("apple", "orange")
     pictures = np.stack([draw(seed, SIZE, SIZE) for seed in range(2)])
-    expected = np.stack([run(picture / np.float32(127.5) - 1) for picture in pictures])
+    expected = run(*(pictures / np.float32(127.5) - 1))
     assert expected.std() > 10
     assert np.abs(model(pictures).astype(int) - expected).max() <= 2  # a JPEG's rounding
 
 
-def test_a_placeholder_with_a_batch_of_one_is_as_good(tmp_path):
-    run = freeze(tmp_path / "m.pb", shape=(1, SIZE, SIZE, 3))
-    picture = draw(3, SIZE, SIZE)
-    assert np.abs(model_files.load(tmp_path / "m.pb")(picture[None])[0].astype(int) - run(picture[None] / np.float32(127.5) - 1)).max() <= 2
+def test_a_placeholder_with_a_batch_of_one_is_as_good(frozen_batch):
+    file, run = frozen_batch
+    picture = draw(3, SIZE, SIZE)[None]
+    assert np.abs(model_files.load(file)(picture).astype(int) - run(picture / np.float32(127.5) - 1)).max() <= 2
 
 
 @pytest.mark.parametrize(
@@ -123,21 +129,20 @@ def test_the_chapters_size_is_taken_and_another_refused(call, frozen, tmp_path):
     assert images.read(tmp_path / "b.png").shape == (SIZE, SIZE, 3)
 
 
-def other_names(file: Path) -> None:
-    freeze(file, ("picture", "translation"))
+def other_names(data: bytes) -> bytes:
+    graph = tf1.GraphDef.FromString(data)
+    names = {"input_image": "picture", "output_image": "translation"}
+    for node in graph.node:
+        node.name = names.get(node.name, node.name)
+        node.input[:] = [names.get(name, name) for name in node.input]
+    return graph.SerializeToString()
 
 
-def other_input(file: Path) -> None:
-    freeze(file, shape=(1, SIZE, SIZE, 3))
-    graph = tf1.GraphDef.FromString(file.read_bytes())
+def other_input(data: bytes) -> bytes:
+    graph = tf1.GraphDef.FromString(data)
     node = next(node for node in graph.node if node.name == "input_image")
     node.attr["shape"].shape.dim[1].size = -1
-    file.write_bytes(graph.SerializeToString())
-
-
-def cut(file: Path) -> None:
-    freeze(file)
-    file.write_bytes(file.read_bytes()[:-100])
+    return graph.SerializeToString()
 
 
 @pytest.mark.parametrize(
@@ -145,15 +150,15 @@ def cut(file: Path) -> None:
     [
         (other_names, "a frozen graph, but not one of the TensorFlow 1 project"),
         (other_input, "a frozen graph whose input_image is float32"),
-        (cut, "no model|damaged model"),
-        (lambda file: file.write_bytes(b""), "no model"),
-        (lambda file: file.write_bytes(bytes(range(256))), "no model"),
-        (lambda file: file.write_bytes(images.encode(draw(0))), "no model"),
+        (lambda data: data[:-100], "no model|damaged model"),
+        (lambda data: b"", "no model"),
+        (lambda data: bytes(range(256)), "no model"),
+        (lambda data: images.encode(draw(0)), "no model"),
     ],
     ids=["names", "input", "cut", "empty", "bytes", "picture"],
 )
-def test_other_files_are_told_apart(tmp_path, make, words):
-    make(tmp_path / "m.pb")
+def test_other_files_are_told_apart(tmp_path, frozen_batch, make, words):
+    (tmp_path / "m.pb").write_bytes(make(frozen_batch[0].read_bytes()))
     with pytest.raises(InputError, match=f"^{tmp_path}/m.pb: ({words})"):
         model_files.load(tmp_path / "m.pb")
 

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from conftest import draw, snapshot
-from untrained import shuffled
+from untrained import Shallow, shuffled
 
 import inference
 from formats import model_files, tflite
@@ -37,9 +37,14 @@ def about(source: str = "red", target: str = "blue", quantize: str | None = None
 
 
 @pytest.fixture(scope="module")
-def generators() -> list[Generator]:
+def shallow() -> Shallow:
+    return shuffled(Shallow(16), 2)
+
+
+@pytest.fixture(scope="module")
+def generators(shallow) -> list[Generator]:
     """Large enough for all kinds of weights to be quantised: few in a tensor stay as they are."""
-    return [shuffled(Generator(16, 1), seed) for seed in (1, 2)]
+    return [shuffled(Generator(16, 1), 1), shallow]
 
 
 @pytest.fixture(scope="module")
@@ -75,15 +80,23 @@ def plainly(generator: Generator, some: np.ndarray) -> np.ndarray:
     return convert2int(generator(convert2float(some), training=False)).numpy()[:, :height, :width].astype(int)
 
 
+@pytest.fixture(scope="module")
+def pairs(generators) -> dict[str, list[tuple[np.ndarray, np.ndarray]]]:
+    """Pictures of several sizes, and what each generator makes of them, by the names of models."""
+    sizes = ((1, 32, 32), (2, 30, 61), (1, 1, 9), (3, 7, 5), (1, 64, 40))
+    several = [np.stack([draw(seed, height, width) for seed in range(count)]) for count, height, width in sizes]
+    several.append(several[1])  # a size that was there before
+    return {name: [(some, plainly(g, some)) for some in several] for name, g in zip(("red2blue", "blue2red"), generators, strict=True)}
+
+
 @each
-def test_models_translate_as_their_generators_at_any_size(written, generators, format, quantize):
-    for name, generator in zip(("red2blue", "blue2red"), generators, strict=True):
+def test_models_translate_as_their_generators_at_any_size(written, pairs, format, quantize):
+    for name, made in pairs.items():
         model = model_files.load(written(format, quantize)[0] / f"{name}.{format}")
-        for count, height, width in ((1, 32, 32), (2, 30, 61), (1, 1, 9), (3, 7, 5), (1, 64, 40), (2, 30, 61)):
-            some = np.stack([draw(seed, height, width) for seed in range(count)])
+        for some, expected in made:
             translated = model(some)
             assert translated.dtype == np.uint8 and translated.shape == some.shape
-            off = np.abs(translated.astype(int) - plainly(generator, some))
+            off = np.abs(translated.astype(int) - expected)
             assert off.max() <= LEVELS[quantize] and (quantize or off.mean() < 0.01)
 
 
@@ -109,7 +122,7 @@ def test_it_is_said_how_far_the_models_are_from_the_checkpoint(written, format, 
 @each_format
 @pytest.mark.parametrize(("norm", "upsample"), [("batch", "transpose"), ("instance", "transpose"), ("batch", "resize")])
 def test_other_kinds_of_generator(tmp_path, pictures, format, quantize, norm, upsample):
-    generator = shuffled(Generator(4, 1, norm, upsample), 3)
+    generator = shuffled(Generator(4, 0, norm, upsample), 3)
     assert plainly(generator, pictures).std() > 20  # there is something to compare
     model_files.write([(generator, about(), tmp_path / "model")], format, pictures=pictures)
     some = draw(5, 30, 41)[None]
@@ -135,20 +148,20 @@ def lose(monkeypatch, format: str, change) -> None:
 
 
 @each
-def test_without_weights_a_model_is_noticed_and_leaves_nothing(generators, pictures, tmp_path, monkeypatch, format, quantize):
+def test_without_weights_a_model_is_noticed_and_leaves_nothing(shallow, pictures, tmp_path, monkeypatch, format, quantize):
     file = tmp_path / f"red2blue.{format}"
     file.write_bytes((b"\x08\x08\x12" if format == "onnx" else b"    TFL3") + b"before")
     before = snapshot(tmp_path)
     lose(monkeypatch, format, lambda _, array: array * 0)
     with pytest.raises(cli.Stopped, match="red → blue: .* differs from the checkpoint .*Nothing is left"):
-        model_files.write([(generators[0], about(quantize=quantize), file)], format, pictures=pictures)
+        model_files.write([(shallow, about(quantize=quantize), file)], format, pictures=pictures)
     assert snapshot(tmp_path) == before
 
 
 @each
 @pytest.mark.parametrize("spoil", ["one layer", "NaN"])
-def test_a_little_that_is_lost_is_noticed(generators, tmp_path, pictures, monkeypatch, format, quantize, spoil):
-    last = generators[0].layers[-2].kernel
+def test_a_little_that_is_lost_is_noticed(shallow, tmp_path, pictures, monkeypatch, format, quantize, spoil):
+    last = shallow.layers[-2].kernel
 
     def change(weight, array):
         if spoil == "NaN":
@@ -158,7 +171,7 @@ def test_a_little_that_is_lost_is_noticed(generators, tmp_path, pictures, monkey
 
     lose(monkeypatch, format, change)
     with pytest.raises(cli.Stopped, match="differs from the checkpoint"):
-        model_files.write([(generators[0], about(quantize=quantize), tmp_path / "model")], format, pictures=pictures)
+        model_files.write([(shallow, about(quantize=quantize), tmp_path / "model")], format, pictures=pictures)
 
 
 @each
@@ -233,10 +246,11 @@ def test_models_that_stand_there_are_moved_aside_one_by_one(monkeypatch, tmp_pat
     """Two within a second have names of their own."""
     monkeypatch.setattr(model_files, "write_one", lambda generator, metadata, file, *_: file.write_text(metadata["source"]) and "")
     monkeypatch.setattr(model_files.time, "strftime", lambda form: "20260102-030405")
-    found = [model_files.write([(Generator(1, 0), {"source": s}, tmp_path / "m.pb")])[0][0] for s in "abc"]
+    generator = Shallow(1)
+    found = [model_files.write([(generator, {"source": s}, tmp_path / "m.pb")])[0][0] for s in "abc"]
     assert found == [None, tmp_path / "m-20260102-030405.pb", tmp_path / "m-20260102-030405-2.pb"]
     assert [file.read_text() for file in (*found[1:], tmp_path / "m.pb")] == ["a", "b", "c"]
-    assert model_files.write([(Generator(1, 0), {"source": "d"}, tmp_path / "m.pb")], overwrite=True) == [(None, "")]
+    assert model_files.write([(generator, {"source": "d"}, tmp_path / "m.pb")], overwrite=True) == [(None, "")]
     assert len(list(tmp_path.iterdir())) == 3 and (tmp_path / "m.pb").read_text() == "d"
 
 
@@ -250,20 +264,20 @@ def test_the_numbers_of_the_network_travel_in_the_model(monkeypatch, tmp_path):
     found = []
     monkeypatch.setattr(model_files, "write_one", lambda generator, metadata, file, *_: file.write_text("") or found.append(metadata))
 
-    class Other(Generator):
+    class Other(Shallow):
         multiple, smallest = 16, 32
 
-    for kind in (Generator, Other):
-        model_files.write([(kind(1, 0), {"source": "a"}, tmp_path / kind.__name__)])
+    for kind in (Shallow, Other):
+        model_files.write([(kind(1), {"source": "a"}, tmp_path / kind.__name__)])
     assert found == [{"format_version": 1, "multiple": m, "smallest": s, "source": "a"} for m, s in ((4, 8), (16, 32))]
 
 
 @needs_onnx
 def test_other_numbers_are_padded_for(tmp_path, pictures):
-    class Other(Generator):
+    class Other(Shallow):
         multiple, smallest = 16, 48
 
-    generator, some = shuffled(Other(2, 0, "batch"), 0), draw(0, 50, 20)[None]
+    generator, some = shuffled(Other(2, "batch"), 0), draw(0, 50, 20)[None]
     padded = np.pad(np.pad(some, [(0, 0), (0, 14), (0, 0), (0, 0)], "reflect"), [(0, 0), (0, 0), (0, 28), (0, 0)], "edge")
     expected = plainly(generator, padded)[:, :50, :20]
     for format in ("onnx", "tflite", "saved_model"):

@@ -28,14 +28,11 @@ def convert(file: Path, norm: str | None = None) -> generator.Generator:
     return ours
 
 
-def assert_same(network: nn.Module, ours, sizes=(32, 72)) -> None:
-    for size in sizes:
-        x = np.random.default_rng(size).uniform(-1, 1, (1, size, size, 3)).astype(np.float32)
-        expected = translate(network, x)
-        assert expected.std((1, 2)).min() > 0.1 and np.abs(expected).mean() < 0.9  # not flat, nor saturated: a difference would be seen
-        difference = np.abs(ours(x, training=False).numpy() - expected).max()
-        print(f"{size}: {difference:.1e}")
-        assert difference <= 1e-4
+def assert_same(network: nn.Module, ours) -> None:
+    x = np.random.default_rng(0).uniform(-1, 1, (1, 32, 72, 3)).astype(np.float32)
+    expected = translate(network, x)
+    assert expected.std((1, 2)).min() > 0.1 and np.abs(expected).mean() < 0.9  # not flat, nor saturated: a difference would be seen
+    assert np.abs(ours(x, training=False).numpy() - expected).max() <= 1e-4
 
 
 def sorted_by_name(state: dict) -> dict:
@@ -55,8 +52,8 @@ def described(state: dict) -> dict:
 LAYOUTS = {
     "authors, 9 blocks": ({"blocks": 9}, None, {}),
     "authors, 6 blocks": ({"blocks": 6}, None, {}),
-    "affine, 6 blocks": ({"norm": "affine", "blocks": 6}, None, {}),
-    "affine, 9 blocks, no biases, 8 filters": ({"norm": "affine", "bias": False, "blocks": 9, "ngf": 8}, None, {}),
+    "affine": ({"norm": "affine"}, None, {}),
+    "affine, no biases, 8 filters": ({"norm": "affine", "bias": False, "ngf": 8}, None, {}),
     "running statistics": ({"norm": "tracked"}, None, {}),
     "no blocks": ({"norm": "affine", "blocks": 0}, None, {}),
     "1 block": ({"blocks": 1}, None, {}),
@@ -66,10 +63,10 @@ LAYOUTS = {
     "state_dict, module.": ({}, lambda state: {"state_dict": {f"module.{name}": tensor for name, tensor in state.items()}}, {}),
     "G": ({}, lambda state: {"G": state}, {}),
     "beside others": ({"norm": "affine"}, described, {}),
-    "sorted by name": ({"norm": "affine", "blocks": 12}, sorted_by_name, {}),
+    "sorted by name": ({"norm": "affine"}, sorted_by_name, {}),
     "before PyTorch 1.6": ({}, None, {"_use_new_zipfile_serialization": False}),
     "float64": ({"norm": "affine"}, lambda state: {name: tensor.double() for name, tensor in state.items()}, {}),
-    "batch, 9 blocks": ({"norm": "batch", "bias": False, "blocks": 9}, None, {}),
+    "batch": ({"norm": "batch", "bias": False}, None, {}),
 }
 
 

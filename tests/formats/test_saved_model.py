@@ -4,14 +4,15 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import tensorflow as tf
 from conftest import draw
-from untrained import shuffled
+from untrained import Shallow, shuffled
 
-from formats import model_files, saved_model
+from formats import model_files, saved_model, tflite
 from formats.translator import Translator
 from generator import Generator
 from ops import InstanceNormalization
@@ -19,6 +20,7 @@ from pictures import images
 from system.devices import number_type
 from utils import convert2float, convert2int
 
+ROOT = Path(saved_model.__file__).parent.parent
 METADATA = {"image_size": 32, "generator": "resnet", "source": "red", "target": "blue"}
 
 
@@ -32,6 +34,13 @@ def folder(generator, tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("pretrained") / "red2blue.pb"
     saved_model.write(generator, METADATA, folder)
     return folder
+
+
+@pytest.fixture(scope="module")
+def signatures(folder):
+    """What the model can be asked; it lives as long as the fixture."""
+    model = tf.saved_model.load(str(folder))
+    yield model.signatures
 
 
 @pytest.fixture(scope="module")
@@ -49,25 +58,46 @@ def assert_same(a: np.ndarray, b: np.ndarray) -> None:
     assert np.abs(a.astype(int) - b).max() <= 1  # rounding
 
 
-def test_it_runs_without_any_code_of_the_project_and_without_a_warning(folder, generator, tmp_path):
-    np.save(tmp_path / "picture.npy", draw(0, 32, 40))
+@pytest.fixture(scope="module")
+def alone(folder, tmp_path_factory) -> SimpleNamespace:
+    """A process of its own, in which two models are loaded: what is said meanwhile, and what the first makes of a picture.
+
+    That is a SavedModel, before any code of the project is there, which then loads the second, of TensorFlow Lite.
+    """
+    place = tmp_path_factory.mktemp("alone")
+    np.save(place / "picture.npy", draw(0, 32, 40))
+    tflite.write(Shallow(2), {**METADATA, "smallest": 8, "multiple": 4}, place / "m.tflite")
     code = f"""
+import sys
 import numpy as np, tensorflow as tf
-print("loading", flush=True)
-import sys; sys.stderr.write("loading\\n")
+print("loading", flush=True, file=sys.stderr)
 model = tf.saved_model.load({str(folder)!r})
 picture = tf.constant(np.load("picture.npy")[None])
 np.save("translated.npy", model.signatures["serving_default"](input_image=picture)["output_image"][0])
+print("loading", flush=True, file=sys.stderr)
+sys.path.append({str(ROOT)!r})
+from formats import model_files
+model_files.load("m.tflite")
 """
-    done = subprocess.run([sys.executable, "-I", "-c", code], cwd=tmp_path, check=True, capture_output=True, text=True)
-    assert "gradient" not in done.stderr.partition("loading\n")[2]
-    assert_same(np.load(tmp_path / "translated.npy"), plainly(generator, draw(0, 32, 40)[None])[0])
+    done = subprocess.run([sys.executable, "-I", "-c", code], cwd=place, check=True, capture_output=True, text=True)
+    _, first, second = done.stderr.split("loading\n")
+    return SimpleNamespace(first=first, second=second, out=done.stdout, translated=np.load(place / "translated.npy"))
+
+
+def test_it_runs_without_any_code_of_the_project_and_without_a_warning(alone, generator):
+    assert "gradient" not in alone.first
+    assert_same(alone.translated, plainly(generator, draw(0, 32, 40)[None])[0])
+
+
+def test_loading_a_tensorflow_lite_file_says_nothing(alone):
+    """In a process of its own: what the interpreter says it says once."""
+    assert (alone.out, alone.second) == ("", "")
 
 
 def test_the_weights_are_constants_and_stored_once(tmp_path, monkeypatch):
     """In half the room with float16."""
     monkeypatch.setattr(saved_model, "check", lambda *_, **__: None)
-    large, size = Generator(32, 0), {}
+    large, size = Shallow(512), {}
     for name, more in (("whole", {}), ("half", {"quantize": "float16"})):
         saved_model.write(large, {**METADATA, **more}, tmp_path / name)
         size[name] = (tmp_path / name / "saved_model.pb").stat().st_size / large.count_params()
@@ -92,10 +122,10 @@ def test_any_size_is_padded_inside_and_cut_again(model, generator, height, width
     assert_same(model(some), plainly(generator, padded)[:, :height, :width])
 
 
-def test_encoded_pictures_of_several_sizes_come_back_as_png(folder, model):
+def test_encoded_pictures_of_several_sizes_come_back_as_png(signatures, model):
     pictures = [draw(2, 16, 24), draw(3, 33, 20)]
     encoded = tf.constant([images.encode(p) for p in pictures])
-    out = tf.saved_model.load(str(folder)).signatures["translate_encoded"](image_bytes=encoded)["output_bytes"].numpy()
+    out = signatures["translate_encoded"](image_bytes=encoded)["output_bytes"].numpy()
     for picture, file in zip(pictures, out, strict=True):
         assert file.startswith(b"\x89PNG")
         assert np.array_equal(images.decode(file), model(picture[None])[0])
@@ -136,8 +166,9 @@ def test_parts_of_one_picture_are_translated_as_the_picture(model):
     assert_same(odd[:32, :32], whole[:32, :32])
 
 
-def test_batch_normalisation_uses_its_averages_and_has_no_statistics(tmp_path):
-    generator = shuffled(Generator(2, 0, "batch", "transpose"), 1)
+def test_batch_normalisation_uses_its_averages_and_has_no_statistics(tmp_path, monkeypatch):
+    monkeypatch.setattr(saved_model, "check", lambda *_, **__: None)  # the pictures are compared here
+    generator = shuffled(Shallow(2, "batch"), 1)
     saved_model.write(generator, {**METADATA, "norm": "batch"}, tmp_path / "m.pb")
     model, some = model_files.load(tmp_path / "m.pb"), draw(0, 16, 16)[None]
     assert not model.knows_statistics and model.statistics(some) is None and not model.sees_whole_pictures
@@ -177,34 +208,31 @@ def nodes(function) -> list:
     return [node for called in function.graph.as_graph_def().library.function for node in called.node_def]
 
 
-def serving(folder: Path):
-    return tf.saved_model.load(str(folder)).signatures["serving_default"]
-
-
-def test_the_number_type_is_the_generators(folder, model):
+def test_the_number_type_is_the_generators(signatures, model):
     with number_type("bfloat16"):
         lean = shuffled(Generator(2, 1, "instance", "transpose"), 0)
     translate = saved_model.Functions(lean, METADATA).signatures()["serving_default"]
-    for function, number in ((serving(folder), tf.float32), (translate.get_concrete_function(), tf.bfloat16)):
+    for function, number in ((signatures["serving_default"], tf.float32), (translate.get_concrete_function(), tf.bfloat16)):
         assert {node.attr["T"].type for node in nodes(function) if node.op == "Conv2D"} == {number.as_datatype_enum}
     some = draw(6, 32, 32)[None]
     off = np.abs(translate(some)["output_image"].numpy().astype(int) - model(some))
     assert off.max() > 0 and off.mean() < 2.5
 
 
-def test_models_that_compile_themselves_translate_the_same(folder, generator, tmp_path, monkeypatch):
+def test_models_that_compile_themselves_translate_the_same(signatures, tmp_path, monkeypatch):
     monkeypatch.setattr(saved_model, "check", lambda *_, **__: None)  # which would compile for one size more
     small = shuffled(Generator(1, 0, "instance", "transpose"), 0)
     saved_model.write(small, METADATA, tmp_path / "m.pb", xla=True)
-    for file, expected in ((folder, False), (tmp_path / "m.pb", True)):
-        assert any(f.attr["_XlaMustCompile"].b for f in serving(file).graph.as_graph_def().library.function) == expected
-    compiled = model_files.load(tmp_path / "m.pb")
-    assert_same(compiled(draw(7, 24, 32)[None]), plainly(small, draw(7, 24, 32)[None]))
-    signature = tf.saved_model.load(str(tmp_path / "m.pb")).signatures["translate_encoded"]
-    encoded = signature(image_bytes=tf.constant([images.encode(draw(7, 24, 32))]))
-    assert_same(tf.io.decode_png(encoded["output_bytes"][0]).numpy(), plainly(small, draw(7, 24, 32)[None])[0])
+    model = tf.saved_model.load(str(tmp_path / "m.pb"))
+    for some, expected in ((signatures, False), (model.signatures, True)):
+        assert any(f.attr["_XlaMustCompile"].b for f in some["serving_default"].graph.as_graph_def().library.function) == expected
+    picture = draw(7, 24, 32)
+    right = plainly(small, picture[None])
+    assert_same(model.signatures["serving_default"](input_image=tf.constant(picture[None]))["output_image"].numpy(), right)
+    encoded = model.signatures["translate_encoded"](image_bytes=tf.constant([images.encode(picture)]))
+    assert_same(tf.io.decode_png(encoded["output_bytes"][0]).numpy(), right[0])
 
 
-def test_gradients_of_our_own_are_not_in_the_file(folder):
+def test_gradients_of_our_own_are_not_in_the_file(signatures):
     """TensorFlow would warn of them whoever loads the model."""
-    assert not [node.name for node in nodes(serving(folder)) if "_gradient_op_type" in node.attr]
+    assert not [node.name for node in nodes(signatures["serving_default"]) if "_gradient_op_type" in node.attr]

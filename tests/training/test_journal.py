@@ -278,6 +278,14 @@ def test_the_best_is_kept(open_journal, tmp_path, capsys):
     assert tf.io.decode_image(tf.make_ndarray(sheet.tensor_proto)[2]).shape == (4, 6, 3)
 
 
+@pytest.mark.parametrize(("later", "best"), [((0.1, 0.35), 4), ((0.35, 0.1), 4), ((0.1, 0.45), 2), ((0.45, 0.1), 2), ((0.3, 0.2), 2)])
+def test_the_best_has_the_smallest_sum_of_both(open_journal, tmp_path, later, best):
+    journal = open_journal(tests=Tests(features=True, results=[(0.3, 0.2), later]), eval_every=2)
+    for step in (2, 4):
+        journal.evaluate(step)
+    assert run_folder.evaluation(tmp_path)["best"]["step"] == best
+
+
 def test_the_last_step_is_measured_too(open_journal, tmp_path):
     journal = open_journal(tests=Tests(features=True, results=[(0.1, 0.1)]), eval_every=4)
     for step in (5, 6):

@@ -60,14 +60,15 @@ def load(file: str | AnyPath) -> Translator:
         raise InputError(f"{file}: no model (a folder without saved_model.pb); make one with export_graph.py")
     if found is None or KINDS[found].needs_tensorflow:
         devices.quiet_tensorflow()
+    name = KINDS[found].name if found else "frozen graph"
     try:
         return importlib.import_module(f"formats.{found or 'frozen_graph'}").load(file, data)
     except InputError as e:
         raise InputError(f"{file}: {e}") from None
     except Foreign:
-        raise InputError(f"{file}: {KINDS[found].name}, but not one of export_graph.py") from None
+        raise InputError(f"{file}: {name}, but not one of export_graph.py") from None
     except Exception as e:  # a damaged model can raise nearly anything
-        raise InputError(f"{file}: damaged {KINDS[found].name} ({type(e).__name__}); export it anew") from None
+        raise InputError(f"{file}: damaged {name} ({type(e).__name__}); export it anew") from None
 
 
 def write(

@@ -8,7 +8,7 @@ import tensorflow as tf
 from conftest import draw
 
 import inference
-from formats import model_files
+from formats import frozen_graph, model_files
 from pictures import images
 from system.cli import InputError
 
@@ -166,3 +166,13 @@ def test_other_files_are_told_apart(tmp_path, frozen_batch, make, words):
 def test_a_part_of_a_saved_model_names_its_folder(model_file):
     with pytest.raises(InputError, match=f"is part of a SavedModel; name its folder, {model_file}$"):
         model_files.load(model_file / "saved_model.pb")
+
+
+def test_a_graph_that_fails_in_any_other_way_is_one_line_too(tmp_path, monkeypatch):
+    def load(file, data):
+        raise ValueError("not enough values to unpack")
+
+    monkeypatch.setattr(frozen_graph, "load", load)
+    (tmp_path / "odd.pb").write_bytes(b"a graph")
+    with pytest.raises(InputError, match=r"odd\.pb: damaged frozen graph \(ValueError\)"):
+        model_files.load(tmp_path / "odd.pb")

@@ -4,6 +4,7 @@
 
 set -u
 
+readonly TIMES=4 # as large as the table says a set may be, packed or unpacked: photographs hardly shrink in an archive, a hostile file does
 readonly URL=https://efrosgans.eecs.berkeley.edu/cyclegan/datasets
 
 # Name, MB to download, domain A, domain B. A name is looked up here before it becomes part of a path.
@@ -32,7 +33,7 @@ If the download is cut off, the same command resumes it. NAME is one of (MB to d
 $SETS
 
 environment: DATASET_URL, the address of another folder with NAME.zip in it (default: $URL)
-exit status: 0 done, 1 network or archive at fault, 2 wrong input, 130 interrupted, 143 terminated
+exit status: 0 done, 1 network or archive at fault, 2 wrong input, 130 interrupted, 143 terminated, 129 terminal lost
 END
 }
 
@@ -47,7 +48,7 @@ clean_up() {
 }
 
 stop() { # STATUS WORD
-    trap '' INT TERM
+    trap '' INT TERM HUP
     # shellcheck disable=SC2046  # one word for each process
     kill $(jobs -p) 2>/dev/null
     wait 2>/dev/null
@@ -70,7 +71,10 @@ progress() { # PID MB
 
 run() { # COMMAND...
     # In the background, because bash runs no trap before a foreground command has ended. Without <&0 that would cost the command its stdin.
-    "$@" <&0 2>"$tmp/log" &
+    {
+        [[ $downloading == no ]] || ulimit -f $((TIMES * size * 1000)) # blocks of 1024 bytes
+        exec "$@"
+    } <&0 2>"$tmp/log" &
     local pid=$!
     if [[ -t 2 && $downloading == yes ]]; then
         progress "$pid" "$size"
@@ -101,6 +105,16 @@ END
     fi
 }
 
+ask_for_room() {
+    local have=0 need free
+    [[ ! -f $part ]] || have=$(($(wc -c <"$part") / 1000000))
+    need=$((2 * size - have))
+    free=$(python3 -IS -c 'import shutil; print(shutil.disk_usage("data").free // 1000000)' 2>/dev/null)
+    if [[ -n $free && $free -lt $need ]]; then
+        die 1 "data: $free MB free, but to download and unpack $name takes about $need MB: make room and run again"
+    fi
+}
+
 download() {
     local status reason http pause
     for pause in 1 2 4 ''; do # our own loop: within one call, curl's --retry throws away what the failed attempt has brought
@@ -108,6 +122,10 @@ download() {
             return
         else
             status=$?
+        fi
+        if [[ -f $part && $(wc -c <"$part") -ge $((TIMES * size * 1000000)) ]]; then
+            rm -f "$part"
+            die 1 "$url: is larger than $((TIMES * size)) MB, so it is not the data set: set DATASET_URL to a mirror"
         fi
         reason=$(tail -n 1 "$tmp/log")
         reason=${reason#curl: (*) } reason=${reason%.}
@@ -133,10 +151,11 @@ download() {
 }
 
 unpack() {
-    run python3 -IS - "$zip" "$name" "$tmp" "${folders[@]}" <<'END'
-import errno, os, re, stat, sys, zipfile
+    run python3 -IS - "$zip" "$name" "$tmp" $((TIMES * size)) "${folders[@]}" <<'END'
+import errno, os, re, shutil, stat, sys, zipfile
 
-archive, name, temporary, *needed = sys.argv[1:]
+archive, name, temporary, limit, *needed = sys.argv[1:]
+MEMBERS = 50_000  # the largest sets have about 8,000 pictures
 
 
 def reject(why):
@@ -161,6 +180,16 @@ try:
         for folder in needed:
             if not counts[folder]:
                 reject(f"the archive has no pictures in {name}/{folder} and was removed: this is not the data set")
+        # What a member says of its size can be a lie, but zipfile unpacks no more than that; of other methods with any amount of memory.
+        size = sum(m.file_size for m in members) / 1e6
+        if size > int(limit) or len(z.infolist()) > MEMBERS:
+            most = f"the limit is {MEMBERS:,} files and {int(limit):,} MB"
+            reject(f"the archive is unsafe and was removed: {len(z.infolist()):,} files, {size:,.0f} MB once unpacked; {most}")
+        if any(m.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED) for m in members):
+            reject("the archive is unsafe and was removed: it is packed by another method than deflate")
+        free = shutil.disk_usage("data").free / 1e6
+        if free < size:
+            sys.exit(f"data: {free:,.1f} MB free, but unpacked {name} takes {size:,.1f} MB: make room and run again, {archive} is kept")
         if z.testzip() is not None:
             raise zipfile.BadZipFile
         z.extractall(temporary, members)
@@ -202,12 +231,18 @@ case $base in
 esac
 
 exec </dev/null # run() needs a stdin that is open
-CDPATH='' cd -- "$(dirname -- "${BASH_SOURCE[0]}")" || exit 1
-url=${base%/}/$name.zip zip=data/$name.zip part=data/$name.zip.part tmp='' downloading=no
+CDPATH='' cd -- "$(dirname -- "$(readlink -f "$0" 2>/dev/null || echo "$0")")" || exit 1
+url=${base%/}/$name.zip zip=data/$name.zip part=data/$name.zip.part temporary=data/.$name.tmp-$HOSTNAME- tmp='' downloading=no
 folders=(trainA trainB)
 if [[ $name == ae_photos ]]; then
     folders=(testA)
 fi
+
+for left in "$temporary"*; do # by processes of this machine that were killed
+    if [[ ${left#"$temporary"} =~ ^([0-9]+)-[A-Za-z0-9]{6}$ ]] && ! kill -0 "${BASH_REMATCH[1]}" 2>/dev/null; then
+        rm -rf "$left" 2>/dev/null
+    fi
+done
 
 missing=
 for folder in "${folders[@]}"; do
@@ -226,13 +261,15 @@ command -v python3 >/dev/null || die 1 "python3: not found, but needed to check 
 trap clean_up EXIT
 trap 'stop 130 interrupted' INT
 trap 'stop 143 terminated' TERM
-if ! { mkdir -p data && tmp=$(mktemp -d "data/.$name.tmp-XXXXXX"); } 2>/dev/null; then
+trap 'stop 129 "terminal lost"' HUP
+if ! { mkdir -p data && tmp=$(mktemp -d "$temporary$$-XXXXXX"); } 2>/dev/null; then
     die 1 "data: cannot write to this folder"
 fi
 
 if [[ -f $zip ]]; then
     echo "$zip is there already: not downloaded again"
 else
+    ask_for_room
     echo "downloading $url"
     downloading=yes
     download

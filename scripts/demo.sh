@@ -1,16 +1,18 @@
 #!/usr/bin/env bash
-# demo.sh: a look at the model that ships, in seconds, and then everything once, on pictures that the project draws itself; ten minutes on
-# two cores, installation aside.
+# demo.sh
+# A look at the model that ships, in seconds, and then everything once, on pictures that the project draws itself: ten minutes on two cores,
+# installation aside.
 # A second run continues where the first was stopped. To start over: rm -rf data/demo data/few checkpoints/demo demo
-source "$(dirname "$0")/common.sh"
+source "$(dirname "$(readlink -f "$0" 2>/dev/null || echo "$0")")/common.sh" || exit
+[ $# -eq 0 ] || misuse
 records=data/tfrecords/demo
 
 step() { # TITLE COMMAND...
     printf '\n\033[1m%s\033[0m\n$ %s\n' "$1" "${*:2}"
-    "${@:2}"
+    attend "${@:2}"
 }
 
-bash scripts/setup.sh
+attend bash scripts/setup.sh
 [ -d data/few ] || step "1. Draw a few apples and oranges" \
     python sample_data.py --output_dir data/few --size 256 --n_train 1 --n_test 8
 step "   … and let the models that ship translate them, which have only seen photos" \

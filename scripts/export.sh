@@ -1,6 +1,10 @@
 #!/usr/bin/env bash
-# export.sh NAME [flags of export_graph.py]: the run checkpoints/NAME → both models, pretrained/X2Y.pb and pretrained/Y2X.pb.
-source "$(dirname "$0")/common.sh"
-name_domains "${1:-}" "export.sh NAME [flags of export_graph.py]"
+# export.sh NAME [flags of export_graph.py]
+# Writes both models of the run checkpoints/NAME, of cat2dog pretrained/cat2dog.pb and pretrained/dog2cat.pb.
+# These folders are the project's; paths that are typed are from where you stand. export.sh NAME --help lists the flags.
+source "$(dirname "$(readlink -f "$0" 2>/dev/null || echo "$0")")/common.sh" || exit
+name_domains "$@"
 
-python export_graph.py --checkpoint_dir "checkpoints/$NAME" --XtoY_model "${X}2$Y.pb" --YtoX_model "${Y}2$X.pb" "${@:2}"
+flags=(--checkpoint_dir "checkpoints/$NAME")
+add_typed "${@:2}"
+python export_graph.py "${flags[@]}"

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# test.sh [flags of pytest]: sets up, and runs the tests.
-source "$(dirname "$0")/common.sh"
+# test.sh [flags of pytest]
+# Sets up, and runs the tests: all but those that take long, which "test.sh -m long" runs.
+source "$(dirname "$(readlink -f "$0" 2>/dev/null || echo "$0")")/common.sh" || exit
 
-bash scripts/setup.sh dev
-"$VENV/bin/python" -m pytest --numprocesses logical --maxprocesses 4 --dist loadfile "$@"
+attend bash scripts/setup.sh dev
+python -m pytest --numprocesses logical --maxprocesses 4 --dist loadfile "$@"

@@ -1,10 +1,9 @@
 #!/usr/bin/env bash
-# train.sh NAME [flags of train.py]: trains the run checkpoints/NAME on what build.sh made, or continues it.
-source "$(dirname "$0")/common.sh"
-name_domains "${1:-}" "train.sh NAME [flags of train.py]"
+# train.sh NAME [flags of train.py]
+# Trains the run checkpoints/NAME on what build.sh made in data/tfrecords/NAME, or continues it.
+# These folders are the project's; paths that are typed are from where you stand. train.sh NAME --help lists the flags.
+source "$(dirname "$(readlink -f "$0" 2>/dev/null || echo "$0")")/common.sh" || exit
+name_domains "$@"
 
-if [ -e "checkpoints/$NAME/config.json" ]; then
-    python train.py --load_model "$NAME" "${@:2}"
-else
-    python train.py --X "$X_RECORDS" --Y "$Y_RECORDS" --run_name "$NAME" "${@:2}"
-fi
+train_flags "${@:2}"
+python train.py "${flags[@]}"

@@ -1,17 +1,20 @@
 #!/usr/bin/env bash
-# train_multi.sh N [NAME] [flags of train.py]: trains with N workers on this machine, over loopback, as N machines would; for trying it out.
-# With NAME the data and the run are those of train.sh. Ctrl-C and SIGTERM are passed on to all workers; a second one kills them.
-source "$(dirname "$0")/common.sh"
-usage="use train_multi.sh N [NAME] [flags of train.py], N workers, 1 to 99"
-[[ "${1:-}" =~ ^[1-9][0-9]?$ ]] || fail "'${1:-}' is no number of workers: $usage"
-count=$1 flags=("${@:2}")
+# train_multi.sh N [NAME] [flags of train.py]
+# Trains with N workers, 1 to 99, on this machine, over loopback, as N machines would; for trying it out.
+# With NAME the data and the run are those of train.sh; paths that are typed are from where you stand.
+# Ctrl-C and SIGTERM are passed on to all workers; a second one kills them.
+source "$(dirname "$(readlink -f "$0" 2>/dev/null || echo "$0")")/common.sh" || exit
+[ $# -gt 0 ] || misuse
+[[ $1 =~ ^[1-9][0-9]?$ ]] || fail "'$1' is no number of workers: use 1 to 99"
+count=$1 flags=()
 if [ $# -ge 2 ] && [[ $2 != -* ]]; then
-    name_domains "$2" "$usage"
-    flags=(--X "$X_RECORDS" --Y "$Y_RECORDS" --run_name "$NAME" "${@:3}")
-    if [ -e "checkpoints/$NAME/config.json" ]; then flags=(--load_model "$NAME" "${@:3}"); fi
+    name_domains "$2"
+    train_flags "${@:3}"
+else
+    add_typed "${@:2}"
 fi
 
-[ -x "$VENV/bin/python" ] || bash scripts/setup.sh # whose words the next line would take for addresses
+[ -x "$VENV/bin/python" ] || attend bash scripts/setup.sh # whose words the next line would take for addresses
 addresses=$(python -c "
 import socket
 free = [socket.create_server(('127.0.0.1', 0)) for _ in range($count)]  # all at once, so that no two are the same

@@ -9,7 +9,9 @@ import re
 import select
 import shutil
 import signal
+import socket
 import stat
+import struct
 import subprocess
 import sys
 import threading
@@ -22,7 +24,7 @@ import pytest
 
 SCRIPT = Path(__file__).parent.parent / "download_dataset.sh"
 NAME = "horse2zebra"
-TOOLS = ("bash", "cat", "dirname", "env", "mkdir", "mktemp", "mv", "rm", "tail", "wc")  # what the script may need beside those below
+TOOLS = ("bash", "cat", "dirname", "env", "mkdir", "mktemp", "mv", "readlink", "rm", "tail", "wc")  # beside those below
 NOISE = random.Random(0).randbytes(5000)
 PICTURES = {f"{NAME}/{folder}/{i}.png": b"\x89PNG%d" % i + NOISE for folder in ("trainA", "trainB", "testA", "testB") for i in (1, 2)}
 
@@ -87,7 +89,7 @@ class Clone:
 
     def __init__(self, folder: Path, url: str):
         self.data, self.bin, self.cwd = folder / "clone" / "data", folder / "bin", folder / "elsewhere"
-        self.part = self.data / f"{NAME}.zip.part"
+        self.part, self.script = self.data / f"{NAME}.zip.part", self.data.parent / SCRIPT.name
         for path in (self.data.parent, self.bin, self.cwd):
             path.mkdir()
         shutil.copy(SCRIPT, self.data.parent)
@@ -117,7 +119,7 @@ class Clone:
 
     @contextlib.contextmanager
     def start(self, *arguments: str, **options) -> Iterator[subprocess.Popen]:
-        command = [shutil.which("bash"), str(self.data.parent / SCRIPT.name), *arguments]
+        command = [shutil.which("bash"), str(self.script), *arguments]
         options = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **options}
         with subprocess.Popen(command, cwd=self.cwd, env=self.env, text=True, start_new_session=True, **options) as process:
             try:
@@ -166,6 +168,17 @@ def test_fresh_clone_then_again_without_the_server(clone, server):
     assert_done(result)
     assert "there already" in result.stdout
     assert server.ranges == [None]  # one request, and no part of it
+
+
+def test_called_by_a_link(clone, tmp_path):
+    """The folder data/ is beside the script, and not beside what leads there."""
+    link, other = tmp_path / "link.sh", tmp_path / "other.sh"
+    other.symlink_to(clone.script.relative_to(tmp_path))
+    link.symlink_to(other.name)
+    clone.script = link
+    assert_done(clone.run(NAME))
+    assert clone.tree() == unpacked()
+    assert not (tmp_path / "data").exists()
 
 
 def test_names():
@@ -390,6 +403,82 @@ def test_full_disk_is_not_blamed_on_the_archive(clone):
     assert clone.tree() == {f"{NAME}.zip": body}
 
 
+DIRECTORY, END = b"PK\1\2", b"PK\5\6"  # what an entry of an archive's directory begins with, and the record after the last one
+
+
+def saying(body: bytes, size: int) -> bytes:
+    """An archive whose first member says in both places that it has `size` bytes."""
+    entry = body.index(DIRECTORY)
+    body = body[: entry + 24] + struct.pack("<I", size) + body[entry + 28 :]
+    return body[:22] + struct.pack("<I", size) + body[26:]
+
+
+def crowded(members: int) -> bytes:
+    """An archive of so many members, nearly all of them the last one again."""
+    whole = archive({**PICTURES, f"{NAME}/": b""})
+    end, last = whole.index(END), whole.rindex(DIRECTORY)
+    more = whole[last:end] * (members - len(PICTURES) - 1)
+    size, start = struct.unpack_from("<II", whole, end + 12)
+    return whole[:end] + more + struct.pack("<4s4H2IH", END, 0, 0, members, members, size + len(more), start, 0)
+
+
+@pytest.mark.parametrize(
+    ("body", "words"),
+    [
+        (saying(WHOLE, 468_000_001), ["8 files, 468 MB", "the limit is 50,000 files and 468 MB"]),
+        (saying(WHOLE, 2**32 - 2), ["8 files, 4,295 MB"]),
+        (crowded(50_001), ["50,001 files, 0 MB"]),
+        (archive(PICTURES, compression=zipfile.ZIP_LZMA), ["another method"]),
+    ],
+    ids=["large", "huge", "crowded", "lzma"],
+)
+def test_archive_that_would_fill_the_disk(clone, body, words):
+    clone.put(body)
+    assert_failed(clone.run(NAME), 1, "unsafe and was removed", *words)
+    assert clone.tree() == {}
+
+
+@pytest.mark.parametrize("compression", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED])
+def test_member_larger_than_it_says(clone, compression):
+    """Nothing of it is unpacked beyond what was counted: no file may be larger than 20 blocks here."""
+    clone.put(saying(archive({f"{NAME}/trainA/0.png": bytes(100_000), **PICTURES}, compression=compression), 10))
+    clone.stub("python3", f'ulimit -f 20\nexec "{sys.executable}" "$@"')
+    assert_failed(clone.run(NAME), 1, "damaged")
+    assert clone.tree() == {}
+
+
+def test_room_is_asked_for_before_the_download(clone, server):
+    clone.data.mkdir()
+    clone.part.write_bytes(WHOLE[:HALF])
+    stub = f'[ "$2" != -c ] || {{ echo FREE; exit; }}\nexec "{sys.executable}" "$@"'
+    clone.stub("python3", stub.replace("FREE", "233"))
+    assert_failed(clone.run(NAME), 1, "data: 233 MB free", f"{NAME} takes about 234 MB", "make room and run again")
+    assert clone.tree() == {clone.part.name: WHOLE[:HALF]}
+    assert server.ranges == []
+    clone.stub("python3", stub.replace("FREE", "234"))
+    assert_done(clone.run(NAME))
+    assert clone.tree() == unpacked()
+
+
+def test_room_is_asked_for_before_unpacking(clone):
+    clone.put(WHOLE)
+    full = "import shutil, sys; shutil.disk_usage = lambda _: shutil._ntuple_diskusage(0, 0, 39_000); exec(sys.stdin.read())"
+    clone.stub("python3", f'shift 2\nexec "{sys.executable}" -IS -c "{full}" "$@"')
+    assert_failed(clone.run(NAME), 1, "data: 0.0 MB free", f"{NAME} takes 0.0 MB", "kept")
+    assert clone.tree() == {f"{NAME}.zip": WHOLE}
+
+
+@pytest.mark.parametrize("downloader", ["curl", "wget", "python3"])
+def test_download_without_end(clone, server, downloader):
+    clone.use(downloader)
+    script = clone.data.parent / SCRIPT.name
+    script.write_text(SCRIPT.read_text().replace(" 117  wild", "   1  wild"))
+    server.files[f"/sets/{NAME}.zip"] = bytes(4_200_000)
+    assert_failed(clone.run(NAME), 1, f"{NAME}.zip: is larger than 4 MB", "DATASET_URL")
+    assert clone.tree() == {}
+    assert len(server.ranges) == 1
+
+
 def test_archive_that_is_there_is_not_downloaded(clone, server):
     clone.put(WHOLE)
     assert_done(clone.run(NAME))
@@ -426,15 +515,7 @@ def wait_until(condition) -> None:
         time.sleep(0.005)
 
 
-@pytest.fixture
-def ctrl_c_counts():
-    """A shell that inherits an ignored SIGINT, as in a background job, cannot notice it."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    yield
-    signal.signal(signal.SIGINT, before)
-
-
-@pytest.mark.parametrize(("sent", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(("sent", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)])
 def test_stopped_while_downloading(clone, server, ctrl_c_counts, sent, status):
     server.cuts, server.stalls = [HALF], True
     with clone.start(NAME) as process:
@@ -449,6 +530,22 @@ def test_stopped_while_downloading(clone, server, ctrl_c_counts, sent, status):
     assert_done(clone.run(NAME))
     assert server.ranges == [None, f"bytes={len(here)}-"]
     assert clone.tree() == unpacked()
+
+
+def test_what_a_kill_has_left_is_removed_by_the_next_run(clone, server):
+    running = f"{socket.gethostname()}-{os.getpid()}-aB3456"
+    another_commands, another_machines = f"{socket.gethostname()}-4026531836-99999999-abcdefgh", "other-99999999-aB3456"
+    theirs = [f".{NAME}.tmp-{who}" for who in (running, another_commands, another_machines)]
+    for name in theirs:
+        (clone.data / name).mkdir(parents=True)
+    server.cuts, server.stalls = [HALF], True
+    with clone.start(NAME) as process:
+        wait_until(lambda: clone.part.exists() and clone.part.stat().st_size)
+        process.kill()
+    assert len([*clone.data.iterdir()]) == len(theirs) + 2
+    server.stalls = False
+    assert_done(clone.run(NAME))
+    assert clone.tree() == unpacked() | dict.fromkeys(theirs)
 
 
 def test_stopped_before_the_first_byte(clone, server):

@@ -3,18 +3,18 @@
 import numpy as np
 import tensorflow as tf
 
-from formats.translator import Translator
+from formats.translator import Translator, alike
 from pictures import images
-from system import devices
+from system import devices, graphs
 from system.cli import InputError
 from system.storage import AnyPath
 from utils import convert2float
 
 
-def load(file: AnyPath, data: bytes) -> Translator:
+def load(file: AnyPath, data: bytes, trust: bool = False) -> Translator:
     """Loads such a graph: pictures of one size only, one at a time, float (N, N, 3) in [-1, 1] → a JPEG file.
 
-    Raises `InputError` for anything else: `data` may be no model at all.
+    Raises `InputError` for anything else, as `data` may be no model at all, and unless `trust` for one that does more than pictures need.
     """
     try:
         graph = tf.compat.v1.GraphDef.FromString(data)
@@ -25,6 +25,8 @@ def load(file: AnyPath, data: bytes) -> Translator:
         raise InputError("no model; make one with export_graph.py")
     if not {"input_image", "output_image"} <= names:
         raise InputError("a frozen graph, but not one of the TensorFlow 1 project: it has no input_image and output_image")
+    if not trust:
+        graphs.check_graph(graph)
     try:
         model = tf.compat.v1.wrap_function(lambda: tf.graph_util.import_graph_def(graph, name=""), [])
         model = model.prune("input_image:0", "output_image:0")
@@ -33,12 +35,12 @@ def load(file: AnyPath, data: bytes) -> Translator:
     (picture,), (output,) = model.inputs, model.outputs
     shape = picture.shape.as_list()[-3:] if picture.shape.rank in (3, 4) else [None]
     side = shape[0]
-    if (picture.dtype, output.dtype) != (tf.float32, tf.string) or side is None or shape != [side, side, 3]:
+    if (picture.dtype, output.dtype) != (tf.float32, tf.string) or side in (None, 0) or shape != [side, side, 3]:
         raise InputError(f"a frozen graph whose input_image is {picture.dtype.name} {picture.shape}, not float32 (N, N, 3)")
 
     def translate(one: np.ndarray) -> np.ndarray:
         (encoded,) = tf.nest.flatten(model(tf.reshape(convert2float(one), picture.shape)))
-        return images.decode(encoded.numpy())
+        return alike(images.decode(encoded.numpy()), one)
 
     def run(pictures: np.ndarray) -> np.ndarray:
         height, width = pictures.shape[1:3]

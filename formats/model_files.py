@@ -1,6 +1,6 @@
 """Model files of all kinds: `load` and `write`, and the table of kinds. A kind has a module in this folder, named as in the table.
 
-To add one: its line in the table, and a module with load(file, data) → `Translator` and write(generator, metadata, file).
+To add one: its line in the table, and a module with load(file, data, trust) → `Translator` and write(generator, metadata, file).
 """
 
 import contextlib
@@ -11,13 +11,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from formats import network
-from formats.translator import Foreign, Translator
-from system import devices, storage
+from formats import checksums, network
+from formats.translator import FORMAT_VERSION, Foreign, Translator
+from system import devices, patterns, storage
 from system.cli import InputError
 from system.storage import AnyPath, path
-
-FORMAT_VERSION = 1
 
 
 class Kind(NamedTuple):
@@ -47,14 +45,17 @@ def kind(file: AnyPath, data: bytes | None = None) -> str | None:
     return next((name for name, kind in KINDS.items() if kind.begins and re.match(kind.begins, data, re.DOTALL)), None)
 
 
-def load(file: str | AnyPath) -> Translator:
-    """Loads a model of export_graph.py, of any kind, or a frozen graph of TensorFlow 1. Raises `InputError` for anything else."""
+def load(file: str | AnyPath, trust: bool = False) -> Translator:
+    """Loads a model of export_graph.py, of any kind, or a frozen graph of TensorFlow 1. Raises `InputError` for anything else.
+
+    `trust`: whatever operations it is made of. Otherwise those that pictures do not need, which may read and write files, are an error.
+    """
     file = path(file)
     if not file.exists():
         raise InputError(f"{file}: no such model; make it with export_graph.py")
     if not file.is_dir() and file.name == "saved_model.pb":
         raise InputError(f"{file}: is part of a SavedModel; name its folder, {file.parent}")
-    data = None if file.is_dir() else file.read_bytes()
+    data = None if file.is_dir() else storage.read(file)
     found = kind(file, data)
     if found is None and data is None:
         raise InputError(f"{file}: no model (a folder without saved_model.pb); make one with export_graph.py")
@@ -62,12 +63,15 @@ def load(file: str | AnyPath) -> Translator:
         devices.quiet_tensorflow()
     name = KINDS[found].name if found else "frozen graph"
     try:
-        return importlib.import_module(f"formats.{found or 'frozen_graph'}").load(file, data)
+        checksums.verify(file, data)
+        return importlib.import_module(f"formats.{found or 'frozen_graph'}").load(file, data, trust)
     except InputError as e:
         raise InputError(f"{file}: {e}") from None
     except Foreign:
         raise InputError(f"{file}: {name}, but not one of export_graph.py") from None
     except Exception as e:  # a damaged model can raise nearly anything
+        if isinstance(e, MemoryError) or getattr(e, "errno", None):  # the latter is the system's: it cannot be read
+            raise
         raise InputError(f"{file}: damaged {name} ({type(e).__name__}); export it anew") from None
 
 
@@ -101,15 +105,19 @@ def write_one(generator, metadata: dict, file: AnyPath, format: str, pictures: n
     module = importlib.import_module(f"formats.{format}")
     if format == "saved_model":
         module.write(generator, metadata, file, xla)
+        checksums.seal(file)
         return ""
-    module.write(generator, metadata, file)
-    return network.check(KINDS[format].name, module.load(file, file.read_bytes()), generator, pictures)
+    module.write(generator, metadata | checksums.FIELD, file)
+    checksums.seal(file)
+    return network.check(KINDS[format].name, load(file), generator, pictures)
 
 
 def check_output(model: AnyPath, format: str = "saved_model") -> None:
     """Raises `InputError` unless a model can be written there, in the place of another one maybe."""
     if storage.lexists(model) and kind(model) != format:
         raise InputError(f"{model}: exists and is no {KINDS[format].name}; name another, or move it away")
+    if format == "saved_model":
+        patterns.check(model)
     storage.check_place(model)
 
 

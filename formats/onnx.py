@@ -8,7 +8,7 @@ import contextlib
 import ctypes
 import functools
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,12 +23,18 @@ from system.storage import AnyPath
 OPSET, IR_VERSION = 18, 8  # ONNX as of December 2022, which ONNX Runtime knows from version 1.14 on
 
 
-def load(file: AnyPath, data: bytes) -> Translator:
-    """Loads such a model, which pads and rounds by itself. Raises `Foreign` for another one, or whatever ONNX Runtime raises."""
+def load(file: AnyPath, data: bytes, trust: bool = False) -> Translator:
+    """Loads such a model, which pads and rounds by itself. Raises `Foreign` for another one, or whatever ONNX Runtime raises.
+
+    Raises `InputError` unless `trust` if it is not made of ONNX's own operations, or reads other files.
+    """
     try:
         import onnxruntime
-    except ImportError:
-        raise InputError("an ONNX model needs ONNX Runtime, which is not installed: bash scripts/setup.sh onnx") from None
+        from onnx import load_model_from_string
+    except ImportError as e:
+        raise InputError(f"an ONNX model needs {e.name}, which is not installed: bash scripts/setup.sh onnx") from None
+    if not trust:
+        check(load_model_from_string(data))
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4  # what is fatal is raised as well
     options.enable_mem_pattern = False  # which from the second picture on takes more memory, and no less time
@@ -47,6 +53,29 @@ def load(file: AnyPath, data: bytes) -> Translator:
 
     device = session.get_providers()[0].removesuffix("ExecutionProvider")
     return Translator(file, metadata, device, lambda x: run("output_image", x), lambda x: run("generated", x))
+
+
+def check(model) -> None:
+    """Raises `InputError` if an onnx.ModelProto has operations that are not ONNX's own, or keeps weights in other files."""
+    from onnx import NodeProto, TensorProto
+
+    foreign, elsewhere = set(), False
+    for part in _messages(model):
+        if isinstance(part, NodeProto) and part.domain not in ("", "ai.onnx"):
+            foreign.add(f"{part.domain}.{part.op_type}")
+        elsewhere |= isinstance(part, TensorProto) and part.data_location == TensorProto.EXTERNAL
+    found = [f"operations that are not ONNX's own ({', '.join(sorted(foreign))})"] * bool(foreign) + ["weights in other files"] * elsewhere
+    if found:
+        raise InputError(f"has {' and '.join(found)}, which pictures do not need; if you trust whoever made it, add --trust_model")
+
+
+def _messages(message) -> Iterator[Any]:
+    """A protocol buffer, and all those in it, but for the numbers of tensors."""
+    yield message
+    for field, value in message.ListFields():
+        if field.message_type:
+            for part in value if isinstance(value, Iterable) else (value,):
+                yield from _messages(part)
 
 
 def write(generator, metadata: dict, file: AnyPath) -> None:

@@ -10,7 +10,8 @@ import tensorflow as tf
 from formats import network, translator
 from formats.translator import Translator
 from ops import InstanceNormalization
-from system import devices
+from pictures import decoding
+from system import devices, graphs, patterns
 from system.cli import InputError
 from system.storage import AnyPath
 from utils import convert2float, convert2int
@@ -20,11 +21,18 @@ STATISTICS = tf.TensorSpec((2, None), tf.float32, "statistics")
 Norm = Callable[[InstanceNormalization, tf.Tensor], tf.Tensor]
 
 
-def load(folder: AnyPath, data: None = None) -> Translator:
-    """Loads such a model. Raises `InputError` for another one."""
+def load(folder: AnyPath, data: None = None, trust: bool = False) -> Translator:
+    """Loads such a model. Raises `InputError` for another one, and unless `trust` for one that does more than pictures need."""
     try:
-        model = tf.saved_model.load(str(folder))
+        if not trust:
+            graphs.check_saved_model(folder)
+        with patterns.plain(folder) as place:
+            model = tf.saved_model.load(str(place))
+    except (InputError, MemoryError):
+        raise
     except Exception as e:  # a damaged model can raise nearly anything
+        if getattr(e, "errno", None):  # the system's: it cannot be read
+            raise
         raise InputError(f"damaged model ({type(e).__name__}); export it anew") from None
     signatures = model.signatures
     if not {"serving_default", "metadata"} <= set(signatures):
@@ -98,11 +106,13 @@ class Functions:
         return {"output_image": tf.ensure_shape(self.generate(input_image), PICTURES.shape)}
 
     def translate_encoded(self, image_bytes):
-        """Picture files, JPEG, PNG, BMP or GIF, whose sizes may differ → PNG files."""
+        """Picture files, JPEG, PNG, BMP or GIF, whose sizes may differ → PNG files, with alpha where the picture has it."""
 
         def translate_one(encoded):
-            picture = tf.io.decode_image(encoded, channels=3, expand_animations=False)
-            return tf.io.encode_png(self.generate(picture[tf.newaxis])[0])
+            picture, alpha = decoding.decode(encoded)
+            translated = self.generate(decoding.continued(picture, alpha)[tf.newaxis])[0]
+            file = tf.io.encode_png
+            return tf.cond(decoding.has_alpha(alpha), lambda: file(tf.concat([translated, alpha], -1)), lambda: file(translated))
 
         return {"output_bytes": tf.map_fn(translate_one, image_bytes, fn_output_signature=tf.string)}
 

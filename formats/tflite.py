@@ -15,15 +15,18 @@ from tensorflow.lite.tools import flatbuffer_utils
 from formats import network, translator
 from formats.translator import Translator
 from system import devices
+from system.cli import InputError
 from system.storage import AnyPath
 
 
-def load(file: AnyPath, data: bytes) -> Translator:
-    """Loads such a model. Raises `Foreign` for another one, or whatever TensorFlow raises."""
+def load(file: AnyPath, data: bytes, trust: bool = False) -> Translator:
+    """Loads such a model. Raises `Foreign` for another one, or whatever TensorFlow raises; `InputError` as `check` does unless `trust`."""
+    model = flatbuffer_utils.schema_fb.Model.GetRootAsModel(data, 0)
+    if not trust:
+        check(model)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # TensorFlow means to give its interpreter to a package of its own, some day
         interpreter = tf.lite.Interpreter(model_content=data, num_threads=os.cpu_count())
-    model = flatbuffer_utils.schema_fb.Model.GetRootAsModel(data, 0)
     entries = (model.Metadata(i) for i in range(model.MetadataLength()))
     ours = next((entry.Buffer() for entry in entries if entry.Name() == translator.METADATA.encode()), None)
     metadata = translator.parse(None if ours is None else model.Buffers(ours).DataAsNumpy().tobytes())
@@ -34,10 +37,18 @@ def load(file: AnyPath, data: bytes) -> Translator:
 
     def generate(pictures: np.ndarray) -> np.ndarray:
         height, width = pictures.shape[1:3]
-        padded = network.pad(pictures, metadata["multiple"], smallest)
-        return runner(input_image=network.to_float(padded))["output_image"][:, :height, :width]
+        padded = network.to_float(network.pad(pictures, metadata["multiple"], smallest))
+        return translator.alike(runner(input_image=padded)["output_image"], padded)[:, :height, :width]
 
     return Translator(file, metadata, "CPU", lambda pictures: network.to_int(generate(pictures)), generate)
+
+
+def check(model: flatbuffer_utils.schema_fb.Model) -> None:
+    """Raises `InputError` if a model has operations that are not TensorFlow Lite's own: any of TensorFlow's are among them ("Flex…")."""
+    codes = [model.OperatorCodes(i) for i in range(model.OperatorCodesLength())]
+    if custom := sorted({code.CustomCode().decode(errors="replace") for code in codes if code.CustomCode() is not None}):
+        words = f"holds {', '.join(custom)}, which pictures do not need"
+        raise InputError(f"{words}; if you trust whoever made it, add --trust_model")
 
 
 def write(generator: keras.Model, metadata: dict, file: AnyPath) -> None:

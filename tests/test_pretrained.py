@@ -9,7 +9,7 @@ import pytest
 
 import inference
 import sample_data
-from formats import model_files
+from formats import checksums, model_files
 from pictures import images
 
 PRETRAINED = Path(__file__).parent.parent / "pretrained"
@@ -40,6 +40,11 @@ def share_of_orange(pictures: list[np.ndarray]) -> float:
 def test_they_are_small_enough_to_clone():
     files = [file for name in MODELS for file in (PRETRAINED / f"{name}.pb").rglob("*") if file.is_file()]
     assert len(files) >= 4 and sum(file.stat().st_size for file in files) < 20e6
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_damage_to_them_would_be_noticed(name):
+    assert (PRETRAINED / f"{name}.pb" / checksums.SUMS).is_file()
 
 
 @pytest.mark.parametrize("name", MODELS)

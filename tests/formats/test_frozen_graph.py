@@ -145,6 +145,37 @@ def other_input(data: bytes) -> bytes:
     return graph.SerializeToString()
 
 
+def save(file: Path, make, shape: tuple = (SIZE, SIZE, 3)) -> Path:
+    """Writes a graph whose output is `make` of its input."""
+    with tf.Graph().as_default() as graph:
+        tf1.identity(make(tf1.placeholder(tf.float32, shape, "input_image")), "output_image")
+    file.write_bytes(graph.as_graph_def().SerializeToString())
+    return file
+
+
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        (lambda x: tf.io.encode_jpeg(tf.zeros((8, 8, 3), tf.uint8)), r"makes uint8 \(8, 8, 3\) of uint8 \(32, 32, 3\)"),
+        (lambda x: tf.io.encode_jpeg(tf.zeros((64, 64, 3), tf.uint8)), r"makes uint8 \(64, 64, 3\) of uint8 \(32, 32, 3\)"),
+        (lambda x: tf.constant(b"\xff\xd8garbage"), ""),
+        (lambda x: tf.constant([b"a", b"b"]), "fails on "),
+        (lambda x: tf.io.encode_jpeg(tf.io.decode_jpeg(tf.strings.as_string(x[0, 0, 0]))), "fails on .*InvalidArgumentError"),
+    ],
+    ids=["small", "large", "garbage", "vector", "failing"],
+)
+def test_what_is_no_translation_is_one_line(tmp_path, make, words):
+    file = save(tmp_path / "m.pb", make)
+    with pytest.raises(InputError, match=f"^{file}: {words}") as refused:
+        model_files.load(file, trust=True)(draw(0, SIZE, SIZE)[None])
+    assert "\n" not in str(refused.value)
+
+
+def test_pictures_without_pixels_are_no_input(tmp_path):
+    with pytest.raises(InputError, match=r"input_image is float32 \(0, 0, 3\), not"):
+        model_files.load(save(tmp_path / "m.pb", lambda x: tf.constant(b""), (0, 0, 3)))
+
+
 @pytest.mark.parametrize(
     "make, words",
     [
@@ -169,7 +200,7 @@ def test_a_part_of_a_saved_model_names_its_folder(model_file):
 
 
 def test_a_graph_that_fails_in_any_other_way_is_one_line_too(tmp_path, monkeypatch):
-    def load(file, data):
+    def load(file, data, trust):
         raise ValueError("not enough values to unpack")
 
     monkeypatch.setattr(frozen_graph, "load", load)

@@ -1,5 +1,6 @@
 """A generator is the same in every format, and what is lost on the way does not go unseen."""
 
+import errno
 import importlib.util
 import os
 import re
@@ -15,10 +16,10 @@ from conftest import draw, snapshot
 from untrained import Shallow, shuffled
 
 import inference
-from formats import model_files, tflite
+from formats import checksums, model_files, tflite
 from generator import Generator
 from pictures import images
-from system import cli
+from system import cli, storage
 from system.cli import InputError
 from utils import convert2float, convert2int
 
@@ -104,7 +105,8 @@ def test_models_translate_as_their_generators_at_any_size(written, pairs, format
 def test_what_the_model_is_travels_in_it(written, format, quantize):
     for source, target in (("red", "blue"), ("blue", "red")):
         model = model_files.load(written(format, quantize)[0] / f"{source}2{target}.{format}")
-        assert model.metadata == {"format_version": 1, "multiple": 4, "smallest": 8, **about(source, target, quantize)}
+        known = {"format_version": 1, "multiple": 4, "smallest": 8, **about(source, target, quantize)}
+        assert model.metadata == {**known, "sha256": model.metadata["sha256"]}
         assert (model.multiple, model.metadata["smallest"], model.image_size, model.fixed_size) == (4, 8, 32, None)
         assert model.sees_whole_pictures and not model.knows_statistics and model.statistics(draw(0)[None]) is None
 
@@ -204,9 +206,10 @@ def test_a_damaged_model_and_a_foreign_one_are_told_apart(written, tmp_path, for
     data = (written(format)[0] / f"red2blue.{format}").read_bytes()
     for part in (data[: len(data) // 2], data[:60]):
         file.write_bytes(part)
-        with pytest.raises(InputError, match=f"^{file}: damaged {name} .*; export it anew$"):
+        with pytest.raises(InputError, match=f"^{file}: damaged.*; .*export it anew$"):
             model_files.load(file)
     file.write_bytes(data.replace(b"cyclegan", b"somebody"))
+    checksums.seal(file)
     with pytest.raises(InputError, match=f"^{file}: {name}, but not one of export_graph.py$"):
         model_files.load(file)
 
@@ -240,6 +243,35 @@ def test_an_onnx_model_is_run_without_tensorflow(call, written, tmp_path, cycle)
     assert call(inference.main, *command, tmp_path / "here" / "b.png").status == 0
     found = snapshot(tmp_path / "here")
     assert len(found) == 1 + cycle and snapshot(tmp_path / "alone") == found
+
+
+def test_a_model_can_lie_in_a_folder_of_any_name(model_file, tmp_path, monkeypatch):
+    """TensorFlow takes the names of folders for patterns when it reads."""
+    picture = draw(0, 16, 20)[None]
+    expected = model_files.load(model_file)(picture)
+    folder = shutil.copytree(model_file, tmp_path / "[2024] *" / "a\\b?.pb")
+    assert np.array_equal(model_files.load(folder)(picture), expected)
+    monkeypatch.chdir(folder.parent)
+    assert np.array_equal(model_files.load(folder.name)(picture), expected)
+
+
+def test_a_model_that_cannot_be_read_is_not_called_damaged(model_file, tmp_path, monkeypatch):
+    def denied(folder, data):
+        raise PermissionError(errno.EACCES, "Permission denied", str(folder / "saved_model.pb"))
+
+    monkeypatch.setattr(checksums, "verify", denied)
+    with pytest.raises(PermissionError):
+        model_files.load(model_file)
+
+
+@pytest.mark.parametrize("format", ["saved_model", "onnx"])
+def test_a_model_is_not_written_where_it_could_not_be_read(format):
+    file = storage.path("ram://models/[1]/m.pb")
+    if format == "onnx":
+        model_files.check_output(file, format)
+    else:
+        with pytest.raises(InputError, match=r"^ram://models/\[1\]/m.pb: TensorFlow takes .* use another name$"):
+            model_files.check_output(file, format)
 
 
 def test_models_that_stand_there_are_moved_aside_one_by_one(monkeypatch, tmp_path):
@@ -290,4 +322,5 @@ def test_an_older_model_says_nothing_of_these_numbers():
     from formats import translator
 
     assert translator.parse('{"image_size": 32}') == {"image_size": 32, "multiple": 4, "smallest": 8}
-    assert translator.parse('{"multiple": 32, "smallest": 64}') == {"multiple": 32, "smallest": 64}
+    more = {"image_size": 32, "multiple": 32, "smallest": 64}
+    assert translator.parse('{"image_size": 32, "multiple": 32, "smallest": 64}') == more

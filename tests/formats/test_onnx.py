@@ -16,6 +16,7 @@ from pictures import images
 from system.cli import InputError
 
 onnxruntime = pytest.importorskip("onnxruntime", reason="bash scripts/setup.sh onnx installs it")
+from onnx import TensorProto, helper, load_model  # noqa: E402
 
 
 @pytest.fixture(scope="module")
@@ -64,3 +65,49 @@ def test_onnx_runtime_may_be_missing(call, file, tmp_path, monkeypatch):
     outcome = call(export_graph.main, "--checkpoint_dir", tmp_path, "--export_dir", tmp_path / "new", "--format", "onnx")
     outcome.assert_refused("--format onnx", "onnxruntime not installed", "setup.sh onnx")
     assert snapshot(tmp_path) == {}
+
+
+def odd(file: Path, change) -> Path:
+    """Writes a model that is changed by `change` beside it."""
+    model = load_model(file, load_external_data=False)
+    change(model)
+    (file.parent / "odd.onnx").write_bytes(model.SerializeToString())
+    return file.parent / "odd.onnx"
+
+
+def other_domain(nodes) -> None:
+    nodes[0].domain = "com.example"
+
+
+def in_a_branch(model) -> None:
+    node = model.graph.node.add(op_type="If")
+    node.attribute.append(
+        helper.make_attribute("then_branch", helper.make_graph([helper.make_node("Any", [], [], domain="com.x")], "g", [], []))
+    )
+
+
+def elsewhere(tensor) -> None:
+    tensor.ClearField("raw_data")
+    tensor.data_location = TensorProto.EXTERNAL
+    tensor.external_data.add(key="location", value="../secret.bin")
+
+
+REFUSED = {
+    "operations that are not ONNX's own (com.example.": lambda model: other_domain(model.graph.node),
+    "operations that are not ONNX's own (com.x.Any)": in_a_branch,
+    "operations that are not ONNX's own (other.Any)": lambda model: model.functions.add().node.add(op_type="Any", domain="other"),
+    "weights in other files": lambda model: elsewhere(next(t for t in model.graph.initializer if t.raw_data)),
+    "weights in other files, ": lambda model: elsewhere(model.graph.node.add(op_type="Constant").attribute.add(name="value", type=4).t),
+}
+
+
+@pytest.mark.parametrize("words", REFUSED)
+def test_what_pictures_do_not_need_is_refused(file, words):
+    with pytest.raises(InputError) as refused:
+        model_files.load(odd(file, REFUSED[words]))
+    assert words in str(refused.value) and "--trust_model" in str(refused.value)
+
+
+def test_trust_leaves_the_rest_to_onnx_runtime(file):
+    with pytest.raises(InputError, match="damaged ONNX model"):
+        model_files.load(odd(file, lambda model: other_domain(model.graph.node)), trust=True)

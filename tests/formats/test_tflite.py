@@ -6,10 +6,12 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from conftest import draw
+from tensorflow.lite.tools import flatbuffer_utils
 from untrained import Shallow
 
 from formats import model_files, tflite
 from generator import Generator
+from system.cli import InputError
 
 METADATA = {"image_size": 32, "source": "red", "target": "blue"}
 
@@ -50,3 +52,14 @@ def test_an_upconvolution_in_subpixels_is_the_transposed_one():
     padded = np.pad(x, [(0, 0), (0, 1), (0, 1), (0, 0)])
     ours = tf.nn.depth_to_space(tf.nn.conv2d(padded, tflite.subpixels(kernel), 1, "VALID"), 2)
     np.testing.assert_allclose(ours, expected, atol=1e-5)
+
+
+def test_operations_that_are_not_tensorflow_lites_are_refused(file, tmp_path):
+    model = flatbuffer_utils.read_model(str(file))
+    code, custom = model.operatorCodes[0], flatbuffer_utils.schema_fb.BuiltinOperator.CUSTOM
+    code.builtinCode, code.deprecatedBuiltinCode, code.customCode = custom, custom, "FlexWriteFile"
+    flatbuffer_utils.write_model(model, str(tmp_path / "flex.tflite"))
+    with pytest.raises(InputError, match="holds FlexWriteFile, which pictures do not need; .*--trust_model"):
+        model_files.load(tmp_path / "flex.tflite")
+    with pytest.raises(InputError, match="damaged TensorFlow Lite model"):  # as it is: WriteFile takes no pictures
+        model_files.load(tmp_path / "flex.tflite", trust=True)

@@ -1,6 +1,7 @@
 """A model file becomes a function of pictures, and stands alone."""
 
 import gc
+import json
 import shutil
 import subprocess
 import sys
@@ -11,11 +12,12 @@ import pytest
 import tensorflow as tf
 from conftest import draw
 
-from formats import model_files
+from formats import model_files, translator
 from formats.translator import Translator
 from system.cli import InputError
 
 ROOT = Path(__file__).parents[2]
+MEMORY, FAILED = "OOM|allocate", r"^m.pb: fails on CPU \(RuntimeError: no such device\); export it anew$"
 
 
 @pytest.fixture(scope="module")
@@ -83,7 +85,7 @@ def test_it_imports_no_training_code():
     [
         (tf.errors.ResourceExhaustedError(None, None, "OOM"), MemoryError),
         (RuntimeError("Failed to allocate memory for requested buffer of size 9"), MemoryError),
-        (RuntimeError("no such device"), RuntimeError),
+        (RuntimeError("no such\ndevice"), InputError),
     ],
 )
 def test_too_little_memory_is_pythons_error_whatever_runs_the_model(error, raised):
@@ -92,7 +94,7 @@ def test_too_little_memory_is_pythons_error_whatever_runs_the_model(error, raise
 
     model = Translator(Path("m.pb"), {}, "CPU", fail, measure=fail, run_part=fail)
     for ask in (model, model.statistics, lambda some: model(some, np.zeros((2, 9)))):
-        with pytest.raises(raised, match=str(error.args[-1] if raised is RuntimeError else "OOM|allocate")):
+        with pytest.raises(raised, match=MEMORY if raised is MemoryError else FAILED):
             ask(draw(0, 8, 8)[None])
 
 
@@ -105,6 +107,45 @@ def test_parts_are_translated_with_the_statistics_of_the_whole():
     assert model(some) is some and model.statistics(some) == some.max()
     assert np.array_equal(model(some, np.array(3)), some + np.uint8(3))
     assert Translator(Path("m.pb"), {}, "CPU", lambda some: some).statistics(some) is None
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda some: some.astype(np.float32),
+        lambda some: some[0],
+        lambda some: some[..., :1],
+        lambda some: some[:0],
+        lambda some: some[:, :5, :5],
+        lambda some: [some],
+        lambda some: None,
+    ],
+    ids=["float", "rank", "grey", "empty", "small", "list", "nothing"],
+)
+def test_what_is_no_picture_of_the_same_size_is_not_taken_for_a_translation(make):
+    model = Translator(Path("m.pb"), {}, "CPU", make, measure=make, run_part=lambda some, statistics: make(some))
+    for statistics in (None, np.zeros((2, 9))):
+        with pytest.raises(InputError, match="^m.pb: makes .*; export it anew$"):
+            model(draw(0, 8, 8)[None], statistics)
+
+
+@pytest.mark.parametrize(
+    ("said", "words"),
+    [
+        ({}, "image_size None"),
+        *(({"image_size": value}, "image_size ") for value in (None, "256", -5, 0, 2.5, float("nan"), True, [256], 10**12)),
+        ({"image_size": 32, "multiple": 0}, "multiple 0"),
+        ({"image_size": 32, "smallest": 10**6}, "smallest 1000000"),
+        ({"image_size": 32, "ngf": 0}, "ngf 0"),
+        ({"image_size": 32, "source": 5}, "source 5, which should be a text"),
+        ({"image_size": 32, "format_version": "x" * 99}, "format_version 'xxxx"),
+        ({"format_version": 2}, "of format 2, which a newer version of this program made"),
+    ],
+)
+def test_metadata_that_cannot_be_are_told(said, words):
+    with pytest.raises(InputError) as refused:
+        translator.parse(json.dumps(said))
+    assert words in str(refused.value) and "export it anew" in str(refused.value) and len(str(refused.value)) < 140
 
 
 def damage(file: Path, model_file: Path) -> None:
@@ -125,7 +166,7 @@ def save_foreign(file: Path, model_file: Path) -> None:
         (lambda file, model_file: None, "no such model; make it with export_graph.py"),
         (lambda file, model_file: file.write_bytes(b"a frozen graph"), "no model; make one with export_graph.py"),
         (lambda file, model_file: file.mkdir(), "a folder without saved_model.pb"),
-        (damage, "damaged model"),
+        (damage, "damaged"),
         (save_foreign, "not one of export_graph.py \\(its signatures: serving_default\\)"),
         (lambda file, model_file: tf.saved_model.save(tf.Module(), str(file)), "not one of export_graph.py \\(its signatures: none\\)"),
     ],

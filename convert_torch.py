@@ -35,6 +35,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
 
 def main(argv: list[str] | None = None) -> int:
     args = parse(argv)
+    storage.check_regular(args.weights)
     if not args.weights.is_file():
         raise InputError(f"--weights {args.weights}: no such file")
     model_files.check_output(args.output)

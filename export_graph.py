@@ -23,9 +23,9 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     parser = cli.Parser(__doc__)
     add = parser.add_argument
     add("--checkpoint_dir", metavar="PATH", type=storage.path, required=True, help="a run folder (newest checkpoint), or a checkpoint")
-    add("--XtoY_model", metavar="NAME", default="apple2orange.pb", help="model of G to write: a name or a path")
-    add("--YtoX_model", metavar="NAME", default="orange2apple.pb", help="model of F to write: a name or a path")
-    add("--export_dir", metavar="DIR", type=storage.path, default="pretrained", help="where a bare name lands")
+    add("--XtoY_model", metavar="NAME", help="model of G to write: a name or a path [X2Y.pb, with the names of the run's data]")
+    add("--YtoX_model", metavar="NAME", help="model of F to write: a name or a path [Y2X.pb]")
+    add("--export_dir", metavar="DIR", type=storage.path, default=run_folder.EXPORTS, help="where a bare name lands")
     add("--format", choices=model_files.KINDS, default="saved_model", help="what to write; a name's suffix becomes the format's own")
     add("--quantize", choices=("float16", "int8"), help="weights of half the size, of saved_model and tflite; of a quarter, of tflite")
     add("--pictures", metavar="DIR", type=storage.path, help="pictures that onnx and tflite models are checked with [the run's records]")
@@ -45,20 +45,23 @@ def main(argv: list[str] | None = None) -> int:
     args = parse(argv)
     check_format(args)
     config, ema = settings(args)
-    there, back = output(args, args.XtoY_model), output(args, args.YtoX_model)
+    there, back = outputs(args, config)
     storage.check_apart("--YtoX_model", back, "--XtoY_model", there)
 
     devices.quiet_tensorflow()
     import tensorflow as tf
 
     from generator import build_generator
-    from training.checkpoints import read_parts
+    from training import checkpoints
 
     precision = devices.native_precision() if args.precision == "auto" else args.precision
     config = dataclasses.replace(config, precision=precision)
-    checkpoint = find_best(args.checkpoint_dir) if args.best else run_folder.find_checkpoint("--checkpoint_dir", args.checkpoint_dir)
+    if args.best:
+        checkpoint = checkpoints.find("--best", find_best(args.checkpoint_dir))
+    else:
+        checkpoint = checkpoints.find("--checkpoint_dir", args.checkpoint_dir)
     G, F, step = build_generator(config, "G"), build_generator(config, "F"), tf.Variable(0, dtype=tf.int64)
-    read_parts(checkpoint, step=step, **({"G_ema": G, "F_ema": F} if ema else {"G": G, "F": F}))
+    checkpoints.read_parts(checkpoint, step=step, **({"G_ema": G, "F_ema": F} if ema else {"G": G, "F": F}))
     side = args.image_size or config.image_size
     metadata = {"image_size": side, "generator": "resnet", "norm": config.norm, "ngf": config.ngf, "precision": precision, "ema": ema}
     metadata |= ({"quantize": args.quantize} if args.quantize else {}) | {"step": int(step)}
@@ -85,6 +88,17 @@ def settings(args: argparse.Namespace) -> tuple[Config, bool]:
     if args.ema and not config.ema:
         raise InputError(f"--ema: {run} keeps no moving average; leave the flag out, or train with --ema 0.999")
     return config, bool(config.ema) if args.ema is None else args.ema
+
+
+def outputs(args: argparse.Namespace, config: Config) -> tuple[AnyPath, AnyPath]:
+    """Where the models of G and F are written. Raises `InputError` if one cannot be, or came with the project and nobody typed its name."""
+    typed, names = (args.XtoY_model, args.YtoX_model), shards.model_names(config.X, config.Y)
+    there, back = files = [output(args, f"{name}.pb" if own is None else own) for own, name in zip(typed, names, strict=True)]
+    if came := [i for i in (0, 1) if typed[i] is None and run_folder.ships(files[i])]:
+        flags = [run_folder.MODEL_FLAGS[i] for i in came]
+        remedy = " ".join(f"{flag} my_{names[i]}.pb" for flag, i in zip(flags, came, strict=True))
+        raise InputError(f"{', '.join(flags)}: {' and '.join(str(files[i]) for i in came)} came with the project; name others: {remedy}")
+    return there, back
 
 
 def output(args: argparse.Namespace, name: str) -> AnyPath:
@@ -122,22 +136,24 @@ def with_suffix(name: str, format: str) -> str:
     return (name[: -len(others[0])] if others else name) + suffix
 
 
-def find_best(run: AnyPath) -> str:
+def find_best(run: AnyPath) -> AnyPath:
     """Returns the checkpoint of a run folder that was the best on test pictures. Raises `InputError` if there is none."""
     if not run.is_dir():
         raise InputError(f"--best --checkpoint_dir {run}: is a checkpoint; name its run folder, or leave out --best")
     best = run_folder.evaluation(run).get("best")
-    checkpoint = run / f"model.ckpt-{best['step']}" if best else None
-    if checkpoint is None or not run_folder.index_of(checkpoint).is_file():
-        raise InputError(f"--best: {run} has not been measured; train it with --eval_every, or leave out --best")
-    return str(checkpoint)
+    if best is None:
+        file = run / run_folder.EVALUATION
+        problem = f"{file} names no best checkpoint" if file.exists() else f"{run} has not been measured"
+        raise InputError(f"--best: {problem}; train it with --eval_every, or leave out --best")
+    return run / f"model.ckpt-{best['step']}"
 
 
 def check_pictures(folder: AnyPath | None, config: Config, side: int) -> np.ndarray:
     """Pictures to check models with, uint8 (N, side, side, 3): the first of a folder, or of the run's records. Raises `InputError`."""
     from tensorflow.errors import OpError
 
-    from reader import Reader
+    from pictures.records import BadRecord
+    from reader import Reader, feed_pairs
 
     side = min(side, SIDE)
     if folder is not None:
@@ -146,10 +162,10 @@ def check_pictures(folder: AnyPath | None, config: Config, side: int) -> np.ndar
         except InputError as e:
             raise InputError(f"--pictures {e}") from None
     try:
-        readers = [Reader(data, side, batch_size=COUNT // 2, training=False) for data in (config.X, config.Y)]
-        batches = [next(iter(reader.feed())) for reader in readers]
-    except (InputError, OpError) as e:
-        why = str(e) if isinstance(e, InputError) else f"{shards.describe(config.X)}, {shards.describe(config.Y)}: cannot be read"
+        readers = [Reader(data, side, batch_size=COUNT // 2, training=False, skip_bad_records=True) for data in (config.X, config.Y)]
+        batches = next(feed_pairs(*readers))
+    except (InputError, BadRecord, OpError) as e:
+        why = f"{shards.describe(config.X)}, {shards.describe(config.Y)}: cannot be read" if isinstance(e, OpError) else str(e)
         raise InputError(f"{why}. The models are checked with pictures: name a folder of some with --pictures") from None
     return network.to_int(np.concatenate(batches))
 

@@ -4,6 +4,7 @@ import argparse
 import contextlib
 import itertools
 import json
+import os
 import sys
 
 from pictures.fingerprints import joined
@@ -24,6 +25,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     add("--recipe", choices=RECIPES, help="settings that belong together, which flags beside it override; chapter: the book chapter's own")
     strategy = "train on one device, on all GPUs of this machine, or with the other workers that TF_CONFIG names; auto: what there is"
     add("--strategy", choices=devices.STRATEGIES, default="auto", help=strategy)
+    add("--trust_model", action="store_true", help="load --features whatever operations it is made of, those that read and write files too")
     add_arguments(parser)
     return parser.parse_args(argv)
 
@@ -47,11 +49,14 @@ def main(argv: list[str] | None = None) -> int:
     if settings.get("precision", None if run else Config.precision) == "auto":
         settings["precision"] = devices.native_precision()  # which the run then keeps, on whatever device it is continued
     if run is not None:
-        return resume(workers, run, settings)
+        return resume(workers, run, settings, args.trust_model)
     if "init_from" in settings:
+        from training import checkpoints
+
         with workers.all_or_none():
-            settings = with_architecture(settings, run_folder.find_weights(settings["init_from"], args.checkpoints_dir))
-    return start(workers, args.checkpoints_dir, args.run_name, Config(**settings))
+            source = run_folder.find_weights(settings["init_from"], args.checkpoints_dir)
+            settings = with_architecture(settings, checkpoints.find("--init_from", source))
+    return start(workers, args.checkpoints_dir, args.run_name, Config(**settings), args.trust_model)
 
 
 def with_architecture(settings: dict, checkpoint: str) -> dict:
@@ -64,14 +69,16 @@ def with_architecture(settings: dict, checkpoint: str) -> dict:
     return settings | networks | {"init_from": checkpoint}
 
 
-def start(workers, checkpoints_dir: AnyPath, name: str | None, config: Config) -> int:
+def start(workers, checkpoints_dir: AnyPath, name: str | None, config: Config, trust: bool) -> int:
     """Begins a run. Its folder appears when everything else has been found in order."""
     with contextlib.ExitStack() as until_the_end:
         with workers.all_or_none():
-            if name is not None and workers.is_chief:
-                run_folder.check_run_name(name, checkpoints_dir)
+            if workers.is_chief:
+                if name is not None:
+                    run_folder.check_run_name(name, checkpoints_dir)
+                storage.check_place(checkpoints_dir / (name or "RUN"))
             X, Y = open_data(workers, config)
-            tests = open_tests(workers, config)
+            tests = open_tests(workers, config, trust)
         model = build_model(workers, config, X, Y)
         run, data = None, fingerprints(workers, X, Y)
         with workers.all_or_none():
@@ -81,13 +88,14 @@ def start(workers, checkpoints_dir: AnyPath, name: str | None, config: Config) -
         return train(workers, model, X, Y, run, tests)
 
 
-def resume(workers, run: AnyPath, settings: dict) -> int:
+def resume(workers, run: AnyPath, settings: dict, trust: bool) -> int:
     """Continues a run with some settings changed. Raises `InputError` with all that contradicts it."""
     with contextlib.ExitStack() as until_the_end:
         with workers.all_or_none():
             if workers.is_chief:
                 until_the_end.enter_context(run_folder.locked(run))
             before = Config.load(run)
+            run_folder.check_checkpoints(run)
             if before.init_from and run_folder.may_mean(settings.get("init_from", ""), before.init_from, run.parent):
                 settings = settings | {"init_from": before.init_from}  # the same command twice
             config, wrong = before.changed(settings)
@@ -95,7 +103,7 @@ def resume(workers, run: AnyPath, settings: dict) -> int:
             wrong += run_folder.data_contradictions(run, X, Y)
             if wrong:
                 raise InputError(f"{', '.join(wrong)}: cannot change when a run continues; leave out, or start a new run")
-            tests = open_tests(workers, config)
+            tests = open_tests(workers, config, trust)
         model = build_model(workers, config, X, Y, begun=any(run.glob("*.index")))  # is there a checkpoint yet?
         return train(workers, model, X, Y, run, tests, changed=before.differences(config))
 
@@ -111,17 +119,17 @@ def open_data(workers, config: Config) -> tuple:
     first, count = workers.rows(config.batch_size)
     part = {"share": (workers.index, workers.count)} if config.shard_data else {"rows": (first, count)}
     sizes = config.image_size, config.load_size, count if config.shard_data else config.batch_size
-    more = {"seed": config.seed, "skip_bad_records": config.skip_bad_records, **part}
+    more = {"seed": config.seed, "skip_bad_records": config.skip_bad_records, "decoder": config.decoder, **part}
     return tuple(Reader(getattr(config, name), *sizes, name, **more) for name in "XY")
 
 
-def open_tests(workers, config: Config):
+def open_tests(workers, config: Config, trust: bool):
     """Returns the test pictures that the chief measures on, if it is to. Raises `InputError` for what cannot be read."""
     if config.eval_every is None or not workers.is_chief:
         return None
     network = None
     if config.features != "none":
-        network = features.load(storage.path(config.features)) if config.features else features.inception()
+        network = features.load(storage.path(config.features), trust) if config.features else features.inception()
     return held_out.TestPictures(storage.path(config.X_test), storage.path(config.Y_test), config.image_size, network)
 
 
@@ -170,4 +178,7 @@ def train(workers, model, X, Y, run: AnyPath | None, tests=None, changed: dict |
 
 
 if __name__ == "__main__":
-    sys.exit(cli.run(main))
+    status = cli.run(main)
+    if "TF_CONFIG" not in os.environ:  # workers say goodbye to one another
+        os._exit(status)  # all is written and closed, and TensorFlow would take seconds to take its graphs to pieces
+    sys.exit(status)

@@ -4,14 +4,19 @@ import argparse
 import contextlib
 import errno
 import os
+import re
+import shlex
 import signal
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from system import console
+
 DONE, PARTIAL, WRONG_INPUT, INTERRUPTED, TERMINATED = 0, 1, 2, 130, 143  # exit statuses
 MAX_INT = 2**31 - 1  # more overflows here and there in TensorFlow, Pillow and NumPy
+_USERS = (errno.ENOENT, errno.EACCES, errno.EPERM, errno.ENOTDIR)  # errors that are the user's, whoever raises them
 _STORAGE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS)  # errors that are not the user's
 
 
@@ -43,6 +48,13 @@ class Parser(argparse.ArgumentParser):
     def __init__(self, description: str):
         super().__init__(description=description, allow_abbrev=False, formatter_class=_HelpFormatter)
 
+    def parse_known_args(self, args=None, namespace=None):
+        self.typed = sys.argv[1:] if args is None else list(args)
+        found, left = super().parse_known_args(args, namespace)
+        if left and not any(text.startswith("-") for text in left) and (problem := self._left_over(left)):
+            self.error(problem)
+        return found, left
+
     def add_argument(self, *names, **options):
         if isinstance(options.get("type"), Number):
             options.setdefault("metavar", "N" if options["type"].kind is int else "VALUE")
@@ -50,15 +62,36 @@ class Parser(argparse.ArgumentParser):
 
     def _get_values(self, action, arg_strings):
         for text in arg_strings:
-            if problem := _unusable(text):
+            if problem := unusable(text):
                 raise argparse.ArgumentError(action, f"{text!r} {problem}")
         return super()._get_values(action, arg_strings)
 
     def error(self, message: str):
-        raise InputError(f"{message.removeprefix('argument ')} (see {self.prog} --help)")
+        message = message.removeprefix("argument ")
+        flag, _, problem = message.partition(": ")
+        if problem in ("expected one argument", "expected at least one argument") and (value := self._like_a_flag(flag)):
+            message = f"{flag}: {value!r} looks like a flag; as a value it is typed {shlex.quote(f'{flag}={value}')}"
+        raise InputError(f"{message} (see {self.prog} --help)")
+
+    def _left_over(self, values: list[str]) -> str | None:
+        """Says how a flag came to have more values than it takes: the shell has put them in the place of a pattern, or parted a name."""
+        before = self.typed[: self.typed.index(values[0])]
+        names = [text.partition("=")[0] for text in reversed(before)]
+        flag = next((name for name in names if name in self._option_string_actions), None)
+        more = f" and {len(values) - 1} more" if len(values) > 1 else ""
+        if flag is None:
+            return None
+        if self._option_string_actions[flag].nargs == 0:
+            return f"{flag}: takes no value, and {values[0]!r}{more} comes after it; leave that out"
+        return f"{flag}: takes one value; {values[0]!r}{more} left over: a pattern, or a name with spaces, is typed in quotes, '*.png'"
+
+    def _like_a_flag(self, flag: str) -> str | None:
+        """What was typed after `flag` if it begins with a dash and is no flag."""
+        following = [value for name, value in zip(self.typed, self.typed[1:], strict=False) if name == flag]
+        return next((v for v in following if v.startswith("-") and v.partition("=")[0] not in self._option_string_actions), None)
 
 
-def _unusable(text: str) -> str | None:
+def unusable(text: str) -> str | None:
     """Says why no flag can have this value, whatever it means; None if one can."""
     if not text:  # an unset variable of a shell, mostly, which as a path would be the current folder
         return "is empty: give a value, or leave the flag out"
@@ -117,44 +150,68 @@ class BooleanFlag(argparse.Action):
 
 
 def run(main: Callable[[list[str] | None], int | None], argv: list[str] | None = None) -> int:
-    """Runs a command's `main` and returns its exit status; what the user can mend is reported as one line on stderr."""
+    """Runs a command's `main` and returns its exit status; what the user can mend is reported as one line on stderr.
+
+    Nothing ends because it cannot be printed. Who is done but could not print it all, on a full disk say, has done it in part.
+    """
 
     def terminate(signum, frame):
         raise Terminated
 
-    for stream in (sys.stdout, sys.stderr):
-        with contextlib.suppress(AttributeError):  # the stream may not be a file
-            stream.reconfigure(errors="backslashreplace")  # for file names that cannot be printed
-    with contextlib.suppress(ValueError):  # signals can be set in the main thread only
-        signal.signal(signal.SIGTERM, terminate)
-    try:
-        return main(argv) or DONE
-    except InputError as e:
-        status, message = WRONG_INPUT, str(e)
-    except Stopped as e:
-        status, message = PARTIAL, str(e)
-    except KeyboardInterrupt:
-        status, message = INTERRUPTED, "interrupted"
-    except Terminated:
-        status, message = TERMINATED, "terminated"
-    except Exception as e:
-        if (reason := storage_error(e)) is not None:
-            status = WRONG_INPUT if isinstance(e, OSError) and e.errno not in _STORAGE else PARTIAL
-            message = f"{getattr(e, 'filename', None) or 'output'}: {reason}"
-        elif isinstance(e, MemoryError) or type(e).__name__ == "ResourceExhaustedError":  # the latter is TensorFlow's
-            status, message = PARTIAL, "out of memory: make the pictures, the batch or the networks smaller"
-        else:
-            raise
-    clear = "\r\033[K" if sys.stderr.isatty() else ""  # there may be a progress bar
-    print(f"{clear}{Path(sys.argv[0]).name}: {' '.join(message.split())}", file=sys.stderr)
+    with console.lasting() as output:
+        for stream in (sys.stdout, sys.stderr):
+            with contextlib.suppress(AttributeError):  # the stream may not be a file
+                stream.reconfigure(errors="backslashreplace")  # for file names that cannot be printed
+        with contextlib.suppress(ValueError):  # signals can be set in the main thread only
+            signal.signal(signal.SIGTERM, terminate)
+        status, message = _outcome(main, argv)
+        output.flush()
+        if status == DONE and output.lost:
+            status, message = PARTIAL, f"standard output: {output.lost}"
+        if message is not None:
+            clear = "\r\033[K" if sys.stderr.isatty() else ""  # there may be a progress bar
+            print(f"{clear}{Path(sys.argv[0]).name}: {on_one_line(message)}", file=sys.stderr)
     return status
 
 
-def storage_error(error: Exception) -> str | None:
+def on_one_line(text: str) -> str:
+    """A text without line breaks, and without the control characters that a file's name can hold, which a terminal would obey."""
+    return printable(" ".join(text.split()))
+
+
+def printable(text: str) -> str:
+    """A text with its control characters, line breaks among them, as Python types them: \\x1b."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode() for c in text)
+
+
+def _outcome(main: Callable[[list[str] | None], int | None], argv: list[str] | None) -> tuple[int, str | None]:
+    """Runs `main`. Returns the exit status, and what is to be reported."""
+    try:
+        return main(argv) or DONE, None
+    except InputError as e:
+        return WRONG_INPUT, str(e)
+    except Stopped as e:
+        return PARTIAL, str(e)
+    except KeyboardInterrupt:
+        return INTERRUPTED, "interrupted"
+    except Terminated:
+        return TERMINATED, "terminated"
+    except Exception as e:
+        if (reason := storage_error(e)) is not None:
+            ours = e.errno in (*_STORAGE, errno.EPIPE) if isinstance(e, OSError) else reason not in map(os.strerror, _USERS)
+            named = re.search(rf"(\S+); {re.escape(reason)}", str(e))  # by TensorFlow
+            name = getattr(e, "filename", None) or (named[1] if named else "output")
+            return PARTIAL if ours else WRONG_INPUT, f"{name}: {reason}"
+        if isinstance(e, MemoryError) or type(e).__name__ == "ResourceExhaustedError":  # the latter is TensorFlow's
+            return PARTIAL, "out of memory: make the pictures, the batch or the networks smaller"
+        raise
+
+
+def storage_error(error: BaseException) -> str | None:
     """Says in the system's words what kept a file from being read or written; None if `error` is about something else."""
     if isinstance(error, OSError):
         return error.strerror or str(error)
     if type(error).__module__.startswith("tensorflow."):  # TensorFlow's errors quote the system's
-        reasons = (os.strerror(number) for number in (*_STORAGE, errno.ENOENT, errno.EACCES, errno.EPERM, errno.ESTALE))
+        reasons = (os.strerror(number) for number in (*_STORAGE, *_USERS, errno.ESTALE))
         return next((reason for reason in reasons if reason in str(error)), None)
     return None

@@ -25,9 +25,10 @@ def silent_stderr() -> Iterator[None]:
         os.dup2(held.fileno(), 2)
         try:
             yield
-        except BaseException:
+        except Exception:  # not Ctrl-C
             held.seek(0)
-            os.write(saved, held.read())
+            with contextlib.suppress(OSError):  # nobody may be reading
+                os.write(saved, held.read())
             raise
         finally:
             os.dup2(saved, 2)
@@ -66,7 +67,7 @@ def native_precision() -> str:
         generation = min(tf.config.experimental.get_device_details(gpu).get("compute_capability", (0, 0)) for gpu in gpus)
         return "bfloat16" if generation >= (8, 0) else "float32"  # NVIDIA's from 2020 on
     cpu = Path("/proc/cpuinfo")  # Linux
-    words = set(cpu.read_text().split()) if cpu.is_file() else set()
+    words = set(cpu.read_text(encoding="utf-8", errors="replace").split()) if cpu.is_file() else set()
     return "bfloat16" if words & {"avx512_bf16", "amx_bf16"} else "float32"
 
 

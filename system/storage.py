@@ -4,153 +4,132 @@ A path of this machine is a `pathlib.Path`, with all that its file system can do
 Remote storage is reached through `tf.io.gfile`. There a file is renamed at once, too, but a folder file by file.
 """
 
+import argparse
 import contextlib
 import errno
-import functools
 import glob as local_glob
-import importlib
 import os
+import re
 import secrets
 import shutil
-from collections.abc import Iterator
-from fnmatch import fnmatchcase
-from pathlib import Path, PurePosixPath
-from types import ModuleType
+from collections import deque
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from urllib.parse import unquote
 
+from system import cli, leftovers
 from system.cli import InputError
-from system.devices import quiet_tensorflow
-
-
-class RemotePath(PurePosixPath):
-    """The part of `pathlib.Path` that the project needs, for scheme://bucket/name. Errors are `OSError`s, as with `Path`."""
-
-    def __str__(self) -> str:
-        return super().__str__().replace(":/", "://", 1)  # pathlib drops the second slash
-
-    @property
-    def parents(self) -> tuple["RemotePath", ...]:
-        return tuple(super().parents)[:-2]  # without scheme: and the current folder
-
-    def _is_folder(self) -> bool | None:
-        """None if there is nothing. One request; `gfile.isdir` would return False on an error."""
-        try:
-            with _os_errors(self) as gfile:
-                return gfile.stat(str(self)).is_directory
-        except FileNotFoundError:
-            return None
-
-    def exists(self) -> bool:
-        return self._is_folder() is not None
-
-    def is_dir(self) -> bool:
-        return self._is_folder() is True
-
-    def is_file(self) -> bool:
-        return self._is_folder() is False
-
-    def iterdir(self) -> Iterator["RemotePath"]:
-        with _os_errors(self) as gfile:
-            return map(self.joinpath, gfile.listdir(str(self)))
-
-    def glob(self, pattern: str) -> Iterator["RemotePath"]:
-        """Those in this very folder whose names match."""
-        return (path for path in self.iterdir() if fnmatchcase(path.name, pattern))
-
-    def mkdir(self, parents: bool = False, exist_ok: bool = False) -> None:
-        """Makes the folder, and always those above it."""
-        if not exist_ok and self.exists():
-            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(self))
-        with _os_errors(self) as gfile:
-            gfile.makedirs(str(self))
-
-    def read_bytes(self) -> bytes:
-        with _os_errors(self) as gfile, gfile.GFile(str(self), "rb") as file:
-            return file.read()
-
-    def read_text(self) -> str:
-        return self.read_bytes().decode()
-
-    def write_bytes(self, data: bytes, mode: str = "wb") -> None:
-        with _os_errors(self) as gfile, gfile.GFile(str(self), mode) as file:
-            file.write(data)
-
-    def write_text(self, text: str) -> None:
-        self.write_bytes(text.encode())
-
-    def unlink(self) -> None:
-        with _os_errors(self) as gfile:
-            gfile.remove(str(self))
-
-    def rmdir(self) -> None:
-        """Does nothing: another process may be writing into the folder, and most storage knows no empty ones."""
-
+from system.remote import RemotePath, os_errors
 
 AnyPath = Path | RemotePath
+# Folders that systems and storage devices keep for themselves: thumbnails, what was deleted, what was rescued. In lower case.
+MACHINES = {"@eadir", "@recycle", "@recently-snapshot", "@tmp", "#recycle", "#snapshot", "$recycle.bin", "recycler", "recycled"}
+MACHINES |= {"system volume information", "network trash folder", "temporary items", "lost+found", "__macosx"}
 
 
 def path(text: str | os.PathLike) -> AnyPath:
-    """A typed path → a `RemotePath` if it is scheme://…, else a `Path`."""
+    """A typed path → a `RemotePath` if it is scheme://…, else a `Path`; file:///… is one of this machine, with %20 for a space."""
     text = os.fspath(text)
-    return RemotePath(text) if "://" in text else Path(text)
+    if text.lower().startswith("file://"):
+        return Path(unquote(text[len("file://") :].removeprefix("localhost")))
+    return RemotePath(text) if "://" in text else Path(text).expanduser() if text.startswith("~/") else Path(text)
 
 
-@functools.cache
-def _gfile() -> ModuleType:
-    quiet_tensorflow(lambda: None)  # does not open the devices
-    import tensorflow as tf
-
-    return tf.io.gfile
-
-
-@contextlib.contextmanager
-def _os_errors(place: RemotePath) -> Iterator[ModuleType]:
-    """Yields `tf.io.gfile`; turns TensorFlow's errors into `OSError`s. Raises `InputError` if there is no such storage."""
-    gfile = _gfile()
-    if str(place).partition("://")[0] not in gfile.get_registered_schemes():
-        try:
-            importlib.import_module("tensorflow_io")  # adds its own
-        except ImportError:
-            known = ", ".join(f"{scheme}://" for scheme in sorted(filter(None, gfile.get_registered_schemes())))
-            raise InputError(f"{place}: TensorFlow knows {known}; for this install tensorflow-io, or use another place") from None
-    from tensorflow import errors
-
-    kinds = {errors.NotFoundError: errno.ENOENT, errors.AlreadyExistsError: errno.EEXIST}
-    kinds |= {errors.PermissionDeniedError: errno.EACCES, errors.UnauthenticatedError: errno.EACCES}
-    try:
-        yield gfile
-    except errors.OpError as e:
-        number = kinds.get(type(e))
-        words = os.strerror(number) if number else (str(e).splitlines() or [type(e).__name__])[0]
-        raise OSError(number or errno.EIO, words, str(place)) from None
+def file_path(text: str) -> AnyPath:
+    """As `path`, of what is to be a file: an argparse type."""
+    if text.endswith("/"):
+        raise argparse.ArgumentTypeError(f"{text} ends in a slash, as folders do: name a file")
+    return path(text)
 
 
-def walk(folder: AnyPath) -> Iterator[tuple[AnyPath, list[str], list[str]]]:
-    """As `os.walk`, links followed, though never in circles: yields each folder, the names of those in it, and its files' names."""
-    if isinstance(folder, Path):
-        for root, folders, names in os.walk(folder, followlinks=True):
-            above = Path(root).resolve()
-            folders[:] = [f for f in folders if not above.is_relative_to(Path(root, f).resolve())]
-            yield Path(root), folders, names
-    else:
-        with _os_errors(folder) as gfile:
+def walk(folder: AnyPath, unreadable: Callable[[OSError], None] | None = None) -> Iterator[tuple[AnyPath, list[str], list[str]]]:
+    """As `os.walk`, links followed: yields each folder, the names of those in it, which can be taken out, and its files' names, sorted.
+
+    A folder comes once, however many links lead there, and by its own name rather than by a link's. `unreadable` is called with the error
+    of one that cannot be read, which is raised without.
+    """
+    if not isinstance(folder, Path):
+        with os_errors(folder) as gfile:
             for root, folders, names in gfile.walk(str(folder)):
                 folders[:] = [name.rstrip("/") for name in folders]
                 yield RemotePath(root), folders, names
+        return
+    seen, left = set(), deque([folder])
+    while left:
+        root = left.popleft()
+        if (one := identity(root)) in seen:
+            continue
+        seen.add(one)
+        try:
+            entries = sorted(os.scandir(root), key=lambda entry: entry.name)
+        except OSError as e:
+            if unreadable is None:
+                raise
+            unreadable(e)
+            continue
+        folders = [entry.name for entry in entries if _is_folder(entry)]
+        yield root, folders, [entry.name for entry in entries if not _is_folder(entry)]
+        for name in folders:
+            left.append(root / name) if os.path.islink(root / name) else left.appendleft(root / name)
 
 
-def glob(pattern: str) -> list[str]:
-    """The files and folders whose names match; * and ? stand for no slash."""
-    if "://" not in pattern:
-        return local_glob.glob(pattern)
-    with _os_errors(path(pattern)) as gfile:
-        return gfile.glob(pattern)
+def told_unreadable(error: OSError) -> str:
+    """Names a folder that `walk` could not read, and says why."""
+    return f"{error.filename}: a folder that cannot be read ({error.strerror})"
+
+
+def _is_folder(entry: os.DirEntry) -> bool:
+    with contextlib.suppress(OSError):  # a link to itself, or to what is out of reach
+        return entry.is_dir()
+    return False
+
+
+def is_pattern(text: str) -> bool:
+    """Tells whether a name that was typed can stand for several; it need not, as names can have these characters, too."""
+    return bool(re.search(r"[*?[]", text))
+
+
+def pattern_parts(text: str) -> tuple[AnyPath, str]:
+    """A pattern → the folder that is named before it begins, and the rest. What is there by its name is no pattern: "[2024] trip/*.png"."""
+    whole = path(text)
+    for number, part in enumerate(whole.parts):
+        above = type(whole)(*whole.parts[:number])
+        if is_pattern(part) and not lexists(above / part):
+            return above, "/".join(whole.parts[number:])
+    return whole, ""
+
+
+def glob(text: str, unreadable: Callable[[OSError], None] = lambda e: None) -> list[str]:
+    """The files and folders whose names match; * and ? stand for no slash, and ** for any folders but hidden ones and `MACHINES`.
+
+    Where nothing does, brackets may be part of the names. `unreadable` is called with the error of a folder that ** cannot look into.
+    """
+    folder, pattern = pattern_parts(text)
+    return _glob(folder, pattern, unreadable) or (_glob(folder, pattern.replace("[", "[[]"), unreadable) if "[" in pattern else [])
+
+
+def _glob(folder: AnyPath, pattern: str, unreadable: Callable[[OSError], None]) -> list[str]:
+    parts = pattern.split("/")
+    if "**" in parts:
+        at, found = parts.index("**"), []
+        for start in (each for each in map(path, _glob(folder, "/".join(parts[:at]), unreadable)) if each.is_dir()):
+            for root, folders, _ in walk(start, unreadable):
+                folders[:] = [name for name in folders if not name.startswith(".") and name.lower() not in MACHINES]
+                found += _glob(root, "/".join(parts[at + 1 :]) or "*", unreadable)
+        return found
+    if not pattern:
+        return [str(folder)] if lexists(folder) else []
+    if isinstance(folder, Path):
+        return local_glob.glob(pattern if folder == Path() else os.path.join(local_glob.escape(str(folder)), pattern))
+    with os_errors(folder) as gfile:
+        return gfile.glob(f"{folder}/{pattern}")
 
 
 def size(file: AnyPath) -> int:
     """Bytes."""
     if isinstance(file, Path):
         return file.stat().st_size
-    with _os_errors(file) as gfile:
+    with os_errors(file) as gfile:
         return gfile.stat(str(file)).length
 
 
@@ -169,7 +148,7 @@ def replace(source: AnyPath, target: AnyPath) -> None:
     if isinstance(source, Path):
         os.replace(source, target)
         return
-    with _os_errors(target) as gfile:
+    with os_errors(target) as gfile:
         if not gfile.isdir(str(source)):
             gfile.rename(str(source), str(target), overwrite=True)
             return
@@ -189,7 +168,7 @@ def remove(path: AnyPath) -> None:
     elif isinstance(path, Path):
         shutil.rmtree(path)
     else:
-        with _os_errors(path) as gfile:
+        with os_errors(path) as gfile:
             gfile.rmtree(str(path))
 
 
@@ -201,29 +180,70 @@ def check_reachable(file: AnyPath) -> None:
         file.read_bytes()
 
 
+def is_special(path: AnyPath) -> bool:
+    """Tells whether this is a pipe, a device or a socket: who opens one can wait for ever, and who reads one never come to an end."""
+    return isinstance(path, Path) and path.exists() and not (path.is_file() or path.is_dir())
+
+
+def check_regular(file: AnyPath) -> None:
+    """Raises `OSError` for what is no file but a pipe, a device or a socket."""
+    if is_special(file):
+        raise OSError(errno.EINVAL, "is a pipe or a device; save it as a file first", str(file))
+
+
+def read(file: AnyPath) -> bytes:
+    """A file's content. Raises `OSError`, at once for a pipe, a device or a socket."""
+    check_regular(file)
+    return file.read_bytes()
+
+
+def as_text(name: str | AnyPath) -> str:
+    """A name for people: on a disk it need not be UTF-8, and where that is not the system's encoding it comes in pieces."""
+    return str(name).encode(errors="surrogateescape").decode(errors="replace")
+
+
+def identity(path: AnyPath) -> object:
+    """What is equal for two names of the same file, whatever links lead there, and in whatever case they are typed."""
+    with contextlib.suppress(OSError):  # there is nothing yet
+        if isinstance(path, Path):
+            status = path.stat()
+            return status.st_dev, status.st_ino
+    return resolve(path)
+
+
 def append(file: AnyPath, text: str) -> None:
-    """Appends to a text file, which is created if it is missing."""
+    """Appends to a text file in UTF-8, which is created if it is missing."""
     if isinstance(file, Path):
-        with open(file, "a") as stream:
+        with open(file, "a", encoding="utf-8") as stream:
             stream.write(text)
     else:
         file.write_bytes(text.encode(), "ab")
 
 
 def check_place(path: AnyPath) -> None:
-    """Raises `InputError` if one of the folders that `path` would be in is not a folder."""
+    """Raises `InputError` if one of the folders that `path` would be in is not a folder, or nothing can be written there."""
+    above = _check_folders(path)
+    if isinstance(above, Path) and not os.access(above, os.W_OK | os.X_OK):
+        raise InputError(f"{path}: nothing can be written in {above}; name another place, or get the right to write there")
+
+
+def _check_folders(path: AnyPath) -> AnyPath | None:
+    """Returns the innermost folder that exists of those that `path` would be in. Raises `InputError` if that is no folder."""
     if isinstance(path, Path):
         with contextlib.suppress(FileNotFoundError, NotADirectoryError):
             path.lstat()  # raises `OSError` if a name is too long
     above = next((folder for folder in path.parents if lexists(folder)), None)
     if above and not above.is_dir():
         raise InputError(f"{path}: {above} is no folder; name another place")
+    return above
 
 
 def check_output(flag: str, file: AnyPath, overwrite: bool) -> None:
     """Raises `InputError` unless a file can be written there, or replaced if `overwrite`."""
     if file.is_dir():
         raise InputError(f"{flag} {file}: is a folder; name a file")
+    if is_special(file):  # a rename would put a file in its place
+        raise InputError(f"{flag} {file}: is a pipe or a device; name a file")
     if lexists(file) and not overwrite:
         raise InputError(f"{flag} {file}: exists; --overwrite replaces it")
     check_place(file)
@@ -240,19 +260,22 @@ def check_apart(flag: str, path: AnyPath, other_flag: str, other: AnyPath) -> No
 @contextlib.contextmanager
 def atomic_write(path: AnyPath) -> Iterator[AnyPath]:
     """Yields a temporary path beside `path`; the file or folder written there is renamed to `path` if the block succeeds, else removed."""
-    check_place(path)
+    _check_folders(path)
     new_folders = [folder for folder in path.parents if not folder.exists()]
-    # Random, as processes of several machines can have equal numbers. 50 characters of the name can be 200 bytes of at most 255.
-    temporary = path.with_name(f".{path.name[:50]}.tmp-{os.getpid()}-{secrets.token_hex(4)}")
+    if isinstance(path, Path):
+        leftovers.remove(path.parent.absolute())  # of processes that were killed
+    temporary = path.with_name(leftovers.prefix(path.name) + secrets.token_hex(4))
     try:
         for folder in reversed(new_folders):
             folder.mkdir(exist_ok=True)
-        check_place(temporary)  # before TensorFlow's writers, whose errors read differently, find its path too long
+        _check_folders(temporary)  # before TensorFlow's writers, whose errors read differently, find its path too long
         yield temporary
         replace(temporary, path)
     except BaseException as e:
         if isinstance(e, OSError) and (e.filename is None or str(e.filename).startswith(str(temporary))):
             e.filename = path  # the name that the user knows
+        elif cli.storage_error(e) is not None and str(temporary) in str(e):  # TensorFlow's have the name in their words only
+            e.filename = path
         with contextlib.suppress(OSError):  # nothing may have been written
             remove(temporary)
         for folder in new_folders:  # innermost first

@@ -1,6 +1,7 @@
 """The command: which weights of a run become which models, under which names, and what is refused."""
 
 import json
+import shlex
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -14,6 +15,7 @@ import export_graph
 from formats import model_files, saved_model
 from generator import Generator
 from pictures import images
+from pictures.records import to_record
 from system import cli, devices
 from training import run_folder
 from training.config import Config
@@ -278,6 +280,125 @@ def test_a_bare_name_lands_in_the_export_folder_and_a_path_where_it_says(tmp_pat
     assert export_graph.output(args, f"{tmp_path}/b.onnx") == tmp_path / "b.onnx"
 
 
+@pytest.fixture
+def project(tmp_path, monkeypatch) -> Path:
+    """A project's folder, with the models that ship, where one stands."""
+    monkeypatch.setattr(run_folder, "PROJECT", tmp_path)
+    monkeypatch.chdir(tmp_path)
+    for name in run_folder.SHIPPED:
+        (tmp_path / "pretrained" / name).mkdir(parents=True)
+        (tmp_path / "pretrained" / name / "saved_model.pb").write_bytes(b"shipped")
+    return tmp_path
+
+
+def test_models_are_called_after_the_data_of_their_run(call, run, written, project):
+    assert call(export_graph.main, "--checkpoint_dir", run.folder).status == cli.DONE
+    assert sorted(f.name for f in (project / "pretrained").iterdir()) == sorted([*run_folder.SHIPPED, "blue2red.pb", "red2blue.pb"])
+    assert [(model.metadata["source"], model.metadata["target"]) for model in written] == [("red", "blue"), ("blue", "red")]
+    again = call(export_graph.main, "--checkpoint_dir", run.folder)
+    assert again.status == cli.DONE and again.out.count(": the model that stood there is now ") == 2
+    one = call(export_graph.main, "--checkpoint_dir", run.folder, "--XtoY_model", "my.pb", "--export_dir", "new")
+    assert one.status == cli.DONE and sorted(f.name for f in (project / "new").iterdir()) == ["blue2red.pb", "my.pb"]
+
+
+FRUIT = {"X": "data/apple.tfrecords", "Y": "data/orange-*-of-*.tfrecords"}
+OWN = "--XtoY_model my_apple2orange.pb --YtoX_model my_orange2apple.pb"
+
+
+@pytest.mark.parametrize(
+    ("more", "words"),
+    [
+        ("", "--XtoY_model, --YtoX_model: pretrained/apple2orange.pb and pretrained/orange2apple.pb came with the project; "
+         f"name others: {OWN}\n"),
+        ("--overwrite --export_dir new/../pretrained", "came with the project"),
+        ("--export_dir link", "--XtoY_model, --YtoX_model: link/apple2orange.pb and link/orange2apple.pb came with the project"),
+        ("--XtoY_model a.pb", "--YtoX_model: pretrained/orange2apple.pb came with the project; "
+         "name others: --YtoX_model my_orange2apple.pb\n"),
+        ("--YtoX_model apple2orange.pb", "--XtoY_model: pretrained/apple2orange.pb came with the project"),
+    ],
+)  # fmt: skip
+def test_a_model_that_ships_stays_unless_its_name_is_typed(call, run, written, project, more, words):
+    (project / "link").symlink_to("pretrained")
+    (project / "new").mkdir()
+    command = [export_graph.main, "--checkpoint_dir", with_settings(run, project / "run", **FRUIT)]
+    before = snapshot(project)
+    call(*command, *more.split()).assert_refused(words)
+    assert snapshot(project) == before
+
+
+@pytest.mark.parametrize(
+    ("more", "made"),
+    [
+        ("--XtoY_model apple2orange.pb --YtoX_model orange2apple.pb", ["pretrained/apple2orange.pb", "pretrained/orange2apple.pb"]),
+        ("--export_dir new", ["new/apple2orange.pb", "new/orange2apple.pb"]),
+        ("--format tflite", ["pretrained/apple2orange.tflite", "pretrained/orange2apple.tflite"]),
+        (OWN, ["pretrained/my_apple2orange.pb", "pretrained/my_orange2apple.pb"]),
+    ],
+)
+def test_what_is_typed_is_written(call, run, written, read_once, project, more, made):
+    folder = with_settings(run, project / "run", **FRUIT)
+    (project / "pictures").mkdir()
+    images.write(project / "pictures" / "a.png", draw(3))
+    pictures = ["--pictures", "pictures"] if "tflite" in more else []
+    outcome = call(export_graph.main, "--checkpoint_dir", folder, *more.split(), *pictures)
+    assert outcome.status == cli.DONE, outcome.err
+    assert [line.split(": ")[0] for line in outcome.out.splitlines() if " → " in line] == made
+    shipped = [file for file in (project / "pretrained").glob("*/saved_model.pb") if file.read_bytes() == b"shipped"]
+    assert len(shipped) == 2  # in their places, or moved aside
+    assert ("the model that stood there is now" in outcome.out) == (shipped[0].parent.name not in run_folder.SHIPPED)
+
+
+def test_where_no_model_came_with_the_project_the_names_are_free(call, run, written, project):
+    folder = with_settings(run, project / "run", **FRUIT)
+    (project / "elsewhere").mkdir()
+    (project / "pretrained").rename(project / "elsewhere" / "pretrained")
+    assert call(export_graph.main, "--checkpoint_dir", folder).status == cli.DONE
+    assert sorted(f.name for f in (project / "pretrained").iterdir()) == sorted(run_folder.SHIPPED)
+
+
+@pytest.mark.parametrize("data", [FRUIT, {}, {"X": "a/same.tfrecords", "Y": "b/same.tfrecords"}])
+def test_the_hint_after_training_exports_as_it_is_printed(call, run, written, project, data):
+    folder = with_settings(run, project / "it's a run", **data)
+    python, command, *argv = shlex.split(run_folder.export_command(folder, Config.load(folder)))
+    assert (python, command) == ("python", "export_graph.py")
+    outcome = call(export_graph.main, *argv)
+    assert outcome.status == cli.DONE, outcome.err
+    assert [(project / "pretrained" / name / "saved_model.pb").read_bytes() for name in run_folder.SHIPPED] == [b"shipped"] * 2
+    assert len(list((project / "pretrained").iterdir())) == 4
+
+
+@pytest.mark.parametrize("damage", ["index", "data", "cut"])
+def test_the_newest_checkpoint_that_is_whole_is_exported(call, run, written, tmp_path, damage):
+    folder = with_settings(run, tmp_path / "run")
+    (folder / "checkpoint").unlink()
+    index, data = folder / "model.ckpt-6.index", folder / "model.ckpt-6.data-00000-of-00001"
+    content = data.read_bytes()
+    (index if damage == "index" else data).unlink()
+    if damage == "cut":
+        data.write_bytes(content[:-9])
+    outcome = call(export_graph.main, *flags(folder, tmp_path))
+    assert outcome.status == cli.DONE and [model.metadata["step"] for model in written] == [4, 4]
+    assert outcome.err == f"{folder}: the checkpoint of step 6 is damaged or not all there; that of step 4 is taken\n"
+
+
+def test_a_damaged_checkpoint_that_was_asked_for_is_refused(call, run, tmp_path):
+    folder = with_settings(run, tmp_path / "run")
+    data = folder / "model.ckpt-6.data-00000-of-00001"
+    content = data.read_bytes()
+    data.unlink()
+    data.write_bytes(content[:-9])
+    run_folder.note_evaluation(folder, {"step": 6}, {"step": 6, "G_kid": 0.5, "F_kid": 0.5})
+    command = [export_graph.main, *flags(folder, tmp_path / "new")]
+    for more, words in (
+        (["--checkpoint_dir", folder / "model.ckpt-6"], f"--checkpoint_dir {folder}/model.ckpt-6: damaged, or not all there; name another"),
+        (["--best"], f"--best {folder}/model.ckpt-6: damaged, or not all there"),
+    ):
+        call(*command, *more).assert_refused(words)
+    run_folder.note_evaluation(folder, {"step": 6}, None)
+    call(*command, "--best").assert_refused("--best", "evaluation.json names no best checkpoint", "--eval_every")
+    assert not (tmp_path / "new").exists()
+
+
 def test_models_are_checked_with_the_runs_records_or_with_pictures_of_ones_own(call, run, written, tmp_path):
     config = Config.load(run.folder)
     some = export_graph.check_pictures(None, config, 48)
@@ -299,8 +420,28 @@ def test_models_are_checked_with_the_runs_records_or_with_pictures_of_ones_own(c
     assert len(written[0].pictures) == 4
 
 
+def test_models_are_checked_with_records_that_hold_pictures(run, tmp_path):
+    file = tmp_path / "mixed.tfrecords"
+    with tf.io.TFRecordWriter(str(file)) as writer:
+        for record in (to_record("a.png", images.encode(draw(5))), bytes(range(128, 256)), to_record("b.png", images.encode(draw(6)))):
+            writer.write(record)
+    config = Config.load(run.folder)
+    config.X = str(file)
+    for picture, seed in zip(export_graph.check_pictures(None, config, 48), (5, 6, 9, 10), strict=True):
+        np.testing.assert_array_equal(picture, draw(seed))
+
+
+def test_records_that_are_of_another_kind_are_refused(call, run, tmp_path):
+    with tf.io.TFRecordWriter(str(tmp_path / "foreign")) as writer:
+        writer.write(bytes(range(128, 256)))
+    folder = with_settings(run, tmp_path / "run", Y=str(tmp_path / "foreign"))
+    command = [export_graph.main, *flags(folder, tmp_path / "new"), "--format", "tflite"]
+    call(*command).assert_refused(f"{tmp_path}/foreign: record 0 has no image/file_name", "--pictures")
+    assert not (tmp_path / "new").exists()
+
+
 def test_records_that_cannot_be_read_are_refused(call, run, tmp_path, monkeypatch):
-    def feed(self):
+    def feed(self, step):
         raise tf.errors.DataLossError(None, None, "damaged")
 
     monkeypatch.setattr("reader.Reader.feed", feed)

@@ -1,8 +1,11 @@
 """Training: what a run leaves behind, and that nothing is lost whatever stops it."""
 
+import errno
+import io
 import json
 import os
 import resource
+import runpy
 import shutil
 import signal
 import sys
@@ -27,7 +30,7 @@ import train
 from formats import model_files
 from pictures import images
 from quality import held_out
-from system import cli, devices, signals
+from system import cli, devices, signals, storage
 from system.workers import Workers
 from training import health, journal, loop, run_folder
 from training.checkpoints import Checkpoints
@@ -111,9 +114,9 @@ def test_a_run_leaves_its_settings_and_its_checkpoints(trained_run):
 def test_tensorboard_gets_the_chapters_tags_when_they_are_due(trained_run):
     events = EventAccumulator(str(trained_run), {"tensors": 0}).Reload()
     steps = {tag: [e.step for e in events.Tensors(tag)] for tag in events.Tags()["tensors"]}
-    scalars = [f"health/{G}_{kind}" for G in "GF" for kind in ("brightness", "variety", "change")] + ["health/D_X_loss", "health/D_Y_loss"]
-    scalars += ["loss/G", "loss/F", "loss/D_X", "loss/D_Y", "loss/cycle", "learning_rate"]
-    pictures = [f"{domain}/{kind}" for domain in "XY" for kind in ("input", "generated", "reconstruction")]
+    names = [f"{G}_{kind}" for G in "GF" for kind in ("brightness", "variety", "change")] + ["D_X_loss", "D_Y_loss"]
+    scalars = [f"network_health/{name}" for name in names] + ["loss/G", "loss/F", "loss/D_X", "loss/D_Y", "loss/cycle", "learning_rate"]
+    pictures = [f"{domain}/{kind}" for domain in "XY" for kind in ("1_input", "generated", "reconstruction")]
     histograms = [f"D_{domain}/{kind}" for domain in "XY" for kind in ("true", "fake")]
     assert steps == {tag: [1, 2, 4, 6] for tag in scalars} | {tag: [1, 3, 6] for tag in pictures + histograms}
     size = tf.io.decode_image(tf.make_ndarray(events.Tensors("X/generated")[0].tensor_proto)[2]).shape
@@ -174,12 +177,27 @@ def test_after_a_damaged_checkpoint_the_one_before_is_gone_on_from(call, trained
 
 
 def test_a_run_that_was_killed_before_its_first_checkpoint_begins_again(call, small_run):
-    for file in small_run.glob("*ckpt*"):
+    for file in (small_run / "checkpoint", *small_run.glob("*ckpt*")):
         file.unlink()
     (small_run / ".saving-4").mkdir()
+    begun = (small_run / "history.jsonl").read_text().splitlines()[0]
+    lost = [("X 3", 5, {"says": "left out"}), ("stopped", 5, {"why": "loss/G not finite"}), ("continued", 0, {})]  # nothing was saved then
+    lines = [json.dumps({"event": event, "step": step, **more}) for event, step, more in lost]
+    (small_run / "history.jsonl").write_text("\n".join([begun, *lines, '{"half', ""]))
     assert call(train.main, "--load_model", small_run).status == cli.DONE
-    assert history(small_run)[-2:] == [("continued", 0), ("finished", 6)]
+    assert checkpoint_steps(small_run) == [4, 5, 6]
     assert not (small_run / ".saving-4").exists()
+
+
+@pytest.mark.parametrize("left", ["history", "damaged", "list"])
+def test_a_run_whose_checkpoints_are_gone_does_not_begin_again(call, small_run, left):
+    for file in small_run.glob("model.ckpt*"):
+        file.rename(f"{file}.damaged") if left == "damaged" else file.unlink()
+    (small_run / ("history.jsonl" if left == "list" else "checkpoint")).unlink()
+    before = snapshot(small_run)
+    words = "its checkpoints are gone;" if left == "list" else "its checkpoints are gone, the last one of step 6;"
+    call(train.main, "--load_model", small_run).assert_refused(f"{small_run}: {words} put them back, or begin anew", "--run_name")
+    assert snapshot(small_run) == before
 
 
 def test_a_signal_in_a_save_waits_for_its_end(call, small_run, monkeypatch):
@@ -292,11 +310,25 @@ def test_networks_that_cannot_be_begun_with_are_refused(call, copied_run, record
     for name, blocks in (("other", 2), ("empty", 1)):
         other = shutil.copytree(copied_run, tmp_path / name)
         (other / "config.json").write_text(json.dumps(settings | {"n_res_blocks": blocks}))
-    (tmp_path / "empty" / "checkpoint").unlink()
+    for file in (tmp_path / "empty").glob("model.ckpt-*"):
+        file.unlink()
     before = snapshot(tmp_path)
     flags = ["--checkpoints_dir", tmp_path, "--image_size", 32, *flags]
     call(train.main, *records, *flags, "--init_from", source).assert_refused(*words)
     assert snapshot(tmp_path) == before
+
+
+def test_networks_are_those_of_the_newest_checkpoint_that_is_whole(call, copied_run, monkeypatch):
+    begun = []
+    monkeypatch.setattr(train, "start", lambda workers, folder, name, config, *more: begun.append(config.init_from))
+    data = copied_run / "model.ckpt-6.data-00000-of-00001"
+    data.write_bytes(data.read_bytes()[:-9])
+    flags = ["--checkpoints_dir", copied_run.parent, "--init_from"]
+    outcome = call(train.main, *flags, copied_run.name)
+    assert outcome.status == cli.DONE and begun == [f"{copied_run}/model.ckpt-5"]
+    assert outcome.err == f"{copied_run}: the checkpoint of step 6 is damaged or not all there; that of step 5 is taken\n"
+    call(train.main, *flags, f"{copied_run.name}/model.ckpt-6").assert_refused(f"--init_from {copied_run}/model.ckpt-6: damaged, or not")
+    assert len(begun) == 1
 
 
 # --- what goes wrong on the way
@@ -324,6 +356,27 @@ def test_weights_that_are_not_finite_are_not_saved(call, small_run, at_log, monk
     assert outcome.status == cli.PARTIAL
     assert "the networks' weights: not a finite number since step 7" in outcome.err
     assert checkpoint_steps(small_run) == [4, 5, 6]
+
+
+class Broken(io.StringIO):
+    """A stream that nobody reads any more, or whose disk is full."""
+
+    def __init__(self, error: int):
+        super().__init__()
+        self.error = error
+
+    def write(self, text=""):
+        raise OSError(self.error, os.strerror(self.error))
+
+    flush = write
+
+
+@pytest.mark.parametrize(("error", "status"), [(errno.EPIPE, cli.DONE), (errno.EIO, cli.DONE), (errno.ENOSPC, cli.PARTIAL)])
+def test_a_run_whose_words_cannot_be_printed_loses_nothing(small_run, monkeypatch, error, status):
+    monkeypatch.setattr(sys, "stdout", Broken(error))
+    monkeypatch.setattr(sys, "stderr", Broken(error))
+    assert cli.run(train.main, ["--load_model", str(small_run), "--max_steps", "8"]) == status
+    assert checkpoint_steps(small_run)[-1] == 8 and history(small_run)[-1] == ("finished", 8)
 
 
 def fill_the_disk() -> None:
@@ -395,7 +448,7 @@ def test_generators_that_go_wrong_are_reported(call, records, tmp_path, monkeypa
     assert set(reported) <= set(events) and not set(not_reported) & set(events)
     assert len(set(events)) == len(events)  # each of them once, though they are due at 4, 6 and 8
     assert outcome.err.count("warning: G") == sum(event.startswith("G_") for event in events)
-    assert all(f"health/{topic}" in tags(tmp_path / "run") for topic in reported)
+    assert all(f"network_health/{topic}" in tags(tmp_path / "run") for topic in reported)
 
 
 def tags(run: Path) -> list[str]:
@@ -474,6 +527,23 @@ def test_wrong_input_is_one_line_and_leaves_nothing(call, records, tmp_path, fla
     assert not (tmp_path / "runs").exists()
 
 
+@pytest.mark.parametrize("flags", [[], ["--run_name", "a"]])
+def test_a_place_that_cannot_be_written_is_refused_before_the_data_are_read(call, records, tmp_path, monkeypatch, flags):
+    monkeypatch.setattr(storage.os, "access", lambda folder, mode: folder != tmp_path)
+    monkeypatch.setattr(train, "open_data", None)
+    call(train.main, *records, "--checkpoints_dir", tmp_path / "runs", *flags).assert_refused(f"nothing can be written in {tmp_path}; ")
+
+
+def test_a_terminal_obeys_nothing_that_the_name_of_a_run_says(call, small_run, stop_at):
+    odd = small_run.rename(small_run.with_name("red\x1b[31m\n"))
+    stop_at(7, signal.SIGTERM)
+    outcomes = [call(train.main, "--load_model", odd, "--max_steps", 8, "--log_every", 1) for _ in range(2)]
+    assert [outcome.status for outcome in outcomes] == [143, 0]
+    text = "".join(outcome.out + outcome.err for outcome in outcomes)
+    assert "\x1b" not in text and all(f"{words} " in text for words in ("watch it:", "continue with:", "export it with:"))
+    assert text.count("red\\x1b[31m\\n") == 2 * 2 + 1 + 2  # the first two lines of both, and what each says at its end
+
+
 def test_an_existing_run_name_is_refused(call, records, stand_in_run):
     before = snapshot(stand_in_run)
     outcome = call(train.main, *records, "--checkpoints_dir", stand_in_run.parent, "--run_name", stand_in_run.name, *TINY_RUN)
@@ -487,6 +557,18 @@ def test_the_second_ctrl_c_stops_at_once(call, small_run, stop_at):
     assert call(train.main, "--load_model", small_run, "--max_steps", 20).status == cli.INTERRUPTED
     assert checkpoint_steps(small_run) == [4, 5, 6]
     assert signal.getsignal(signal.SIGINT) is before
+
+
+@pytest.mark.parametrize("workers", [False, True])
+def test_a_command_that_is_done_does_not_wait_for_tensorflow_to_go(monkeypatch, capsys, workers):
+    left = []
+    monkeypatch.setattr(os, "_exit", left.append)
+    monkeypatch.setattr(sys, "argv", ["train.py", "--batch_size", "0"])
+    monkeypatch.setenv("TF_CONFIG", "{}") if workers else monkeypatch.delenv("TF_CONFIG", raising=False)
+    with pytest.raises(SystemExit) as ended:
+        runpy.run_path(train.__file__, run_name="__main__")
+    assert (ended.value.code, left) == (cli.WRONG_INPUT, [] if workers else [cli.WRONG_INPUT])
+    assert "--batch_size" in capsys.readouterr().err
 
 
 # --- measured on test pictures
@@ -676,12 +758,12 @@ def test_the_epoch_is_that_of_all_workers_shards(monkeypatch):
 
 
 def test_readers_are_opened_as_the_settings_say(records, one):
-    config = Config(X=records[1], Y=records[3], image_size=32, load_size=40, batch_size=4, seed=3, skip_bad_records=True)
+    config = Config(X=records[1], Y=records[3], image_size=32, load_size=40, batch_size=4, seed=3, skip_bad_records=True, decoder="fast")
     X, Y = train.open_data(one, config)
     assert (X.name, Y.name, X.file, Y.file) == ("X", "Y", records[1], records[3])
     for r in (X, Y):
         assert (r.image_size, r.load_size, r.batch_size, r.seed[0], r.training) == (32, 40, 4, 3, True)
-        assert (r.skip_bad_records, r.first_row, r.row_count, r.share) == (True, 0, 4, None)
+        assert (r.skip_bad_records, r.first_row, r.row_count, r.share, r.decoder) == (True, 0, 4, None, "fast")
     assert X.seed != Y.seed
     X, Y = train.open_data(TwoWorkers(), config)
     assert [(r.first_row, r.row_count, r.batch_size) for r in (X, Y)] == [(2, 2, 4)] * 2

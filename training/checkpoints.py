@@ -2,11 +2,12 @@
 
 import contextlib
 import os
+import sys
 from pathlib import Path
 
 import tensorflow as tf
 
-from system import storage
+from system import patterns, storage
 from system.cli import InputError
 from system.storage import AnyPath
 from training.config import Config
@@ -88,15 +89,16 @@ class Checkpoints:
             for step, file in self._by_step("data-*").items():
                 if step not in steps:
                     file.unlink()
-        good = next((step for step in reversed(steps) if self._readable(step)), None)
+        good = next((step for step in reversed(steps) if _readable(self.run / f"{NAME}-{step}")), None)
         if good is None:
             if steps:
                 raise InputError(f"{self.run}: its checkpoints are damaged, all of them ({', '.join(map(str, steps))})")
             return 0, []
         try:
-            # Quiet on the way out, should the assertions fail.
-            status = self.checkpoint.read(str(self.run / f"{NAME}-{good}")).expect_partial()
-            status.assert_existing_objects_matched().assert_consumed()
+            with patterns.plain(self.run) as folder:
+                # Quiet on the way out, should the assertions fail.
+                status = self.checkpoint.read(str(folder / f"{NAME}-{good}")).expect_partial()
+                status.assert_existing_objects_matched().assert_consumed()
         except (AssertionError, ValueError):
             raise InputError(f"{self.run / NAME}-{good}: made by other settings than config.json's, or by another version") from None
         damaged = [step for step in steps if step > good]
@@ -105,19 +107,6 @@ class Checkpoints:
                 storage.replace(file, file.with_name(f"{file.name}.damaged"))
             self._write_state([step for step in steps if step <= good])
         return good, damaged
-
-    def _readable(self, step: int) -> bool:
-        """Reads all of a checkpoint, checksums included. Raises `OSError` if its files cannot be reached."""
-        try:
-            # Not tf.train.load_checkpoint, which looks for a folder first: in ram:// every beginning of a name is one.
-            reader = tf.compat.v1.train.NewCheckpointReader(str(self.run / f"{NAME}-{step}"))
-            for name in reader.get_variable_to_shape_map():
-                reader.get_tensor(name)
-        except Exception:  # TensorFlow raises many kinds
-            for file in self._files(step):
-                storage.check_reachable(file)
-            return False
-        return True
 
     def _by_step(self, suffix: str) -> dict[int, AnyPath]:
         files = {file.stem.removeprefix(f"{NAME}-"): file for file in self.run.glob(f"{NAME}-*.{suffix}")}
@@ -130,15 +119,61 @@ class Checkpoints:
         """Writes the file by which `tf.train.latest_checkpoint` finds the newest."""
         lines = [f'model_checkpoint_path: "{NAME}-{steps[-1]}"', *(f'all_model_checkpoint_paths: "{NAME}-{s}"' for s in steps)]
         with storage.atomic_write(self.run / "checkpoint") as file:
-            file.write_text("\n".join(lines) + "\n")
+            file.write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+def find(flag: str, path: AnyPath) -> str:
+    """Returns the newest checkpoint of a run folder that can be read, or the one that `path` is. Says on stderr which are passed over.
+
+    Nothing is changed there: another process may be training. Raises `InputError` if no checkpoint can be read.
+    """
+    if not path.is_dir():
+        checkpoint = storage.path(str(path).removesuffix(".index"))
+        if not _readable(checkpoint):
+            raise InputError(f"{flag} {checkpoint}: damaged, or not all there; name another checkpoint, or the run alone")
+        return str(checkpoint)
+    files = Checkpoints(path, tf.Module())
+    steps = sorted({*files._by_step("index"), *files._by_step("data-*")}, reverse=True)
+    good = next((step for step in steps if _readable(path / f"{NAME}-{step}")), None)
+    if good is None:
+        problem = f"its checkpoints are damaged, all of them ({', '.join(map(str, steps))})" if steps else "no checkpoint in this run yet"
+        raise InputError(f"{flag} {path}: {problem}; name another run{'' if steps else ', or train this one until it has saved'}")
+    if worse := steps[: steps.index(good)]:
+        others = f"checkpoints of steps {', '.join(map(str, worse))} are" if len(worse) > 1 else f"checkpoint of step {worse[0]} is"
+        print(f"{path}: the {others} damaged or not all there; that of step {good} is taken", file=sys.stderr)
+    return str(path / f"{NAME}-{good}")
+
+
+def _readable(checkpoint: AnyPath) -> bool:
+    """Reads all of a checkpoint, checksums included. Raises `OSError` if its files cannot be reached."""
+    found = [f for f in checkpoint.parent.iterdir() if f.name.startswith(f"{checkpoint.name}.") and not f.name.endswith(".damaged")]
+    files = [file for file in found if not file.is_dir()]
+    for file in files:
+        storage.check_regular(file)
+    try:
+        with patterns.plain(checkpoint.parent) as folder:
+            # Not tf.train.load_checkpoint, which looks for a folder first: in ram:// every beginning of a name is one.
+            reader = tf.compat.v1.train.NewCheckpointReader(str(folder / checkpoint.name))
+            for name in reader.get_variable_to_shape_map():
+                reader.get_tensor(name)
+    except (InputError, MemoryError):
+        raise
+    except Exception:  # TensorFlow raises many kinds
+        for file in files:
+            storage.check_reachable(file)
+        return False
+    return True
 
 
 def read_parts(checkpoint: str, **parts: tf.Module | tf.Variable) -> None:
     """Restores some parts of the model in a checkpoint, by name. Raises `InputError` if they do not fit."""
     try:
         of_model = tf.train.Checkpoint(model=tf.train.Checkpoint(**parts))
-        of_model.read(checkpoint).assert_existing_objects_matched().expect_partial()
-    except (AssertionError, ValueError, tf.errors.OpError):
+        with patterns.plain(storage.path(checkpoint).parent) as folder:
+            of_model.read(str(folder / storage.path(checkpoint).name)).assert_existing_objects_matched().expect_partial()
+    except InputError:
+        raise
+    except (AssertionError, ValueError, IndexError, tf.errors.OpError):  # the third: its data are cut off
         raise InputError(f"{checkpoint}: damaged, or does not fit the settings in config.json beside it") from None
 
 

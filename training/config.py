@@ -8,10 +8,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from system import storage
-from system.cli import BooleanFlag, InputError, Number, Parser
+from system.cli import BooleanFlag, InputError, Number, Parser, unusable
 from system.storage import AnyPath
 
 FORMAT_VERSION = 1
+MOST = 1 << 26  # bytes of a JSON file; data.json has a hundred for each shard
 # The chapter's settings where defaults are others, which were found better (docs/results.md).
 RECIPES = {"chapter": {"real_label": 0.9, "lambda_identity": 0.0, "upsample": "transpose", "ema": 0.0}}
 ARCHITECTURE = ("norm", "upsample", "n_res_blocks", "ngf", "ndf")  # what the networks' weights depend on
@@ -21,12 +22,17 @@ PRECISIONS = ("float32", "bfloat16", "float16", "auto")
 
 def _free(default: Any, type: Any, help: str, **argument: Any) -> Any:
     """A field of `Config` that knows its flag, and can change when a run continues."""
-    return dataclasses.field(default=default, metadata={"type": type, "help": help, "fixed": False, **argument})
+    return dataclasses.field(default=default, metadata={"type": type, "help": help, "fixed": False, "flag": True, **argument})
 
 
 def _fixed(default: Any, type: Any, help: str, **argument: Any) -> Any:
     """One that cannot, as it shapes the networks or the data."""
     return _free(default, type, help, fixed=True, **argument)
+
+
+def _kept(default: str, *choices: str) -> Any:
+    """One without a flag, which new runs have as its default, and those that were begun before there was a choice as the last one."""
+    return _fixed(default, str, "", choices=choices, flag=False)
 
 
 @dataclass(kw_only=True)
@@ -101,6 +107,7 @@ class Config:
     shard_data: bool = _fixed(
         False, bool, "several workers: each reads shards of its own, every n-th of FILE@N; for data that no machine has whole"
     )
+    decoder: str = _kept("exact", "exact", "fast")  # of the pictures in records, see `pictures.records.from_record`
     skip_bad_records: bool = _free(
         False, bool, "go on without records that cannot be read, the next one in place of each; --noskip_bad_records: stop at them"
     )
@@ -133,27 +140,29 @@ class Config:
         """Writes `config.json` into the run folder."""
         settings = {"format_version": FORMAT_VERSION, "generator": "resnet", **dataclasses.asdict(self)}
         with storage.atomic_write(run / "config.json") as file:
-            file.write_text(json.dumps(settings, indent=2) + "\n")
+            file.write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
 
     @classmethod
     def load(cls, run: AnyPath) -> "Config":
         """Reads `config.json` from a run folder. Raises `InputError` if there is none, or it is no such file."""
         file = run / "config.json"
-        if not file.is_file():
+        if not file.exists():
             problem = "no config.json, so this is no run folder of train.py" if run.is_dir() else "no such run folder"
             raise InputError(f"{run}: {problem}")
+        settings = read_json(file)
+        version, generator = settings.pop("format_version", None), settings.pop("generator", None)
+        if version != FORMAT_VERSION or generator != "resnet":
+            found = f"format_version {shown(version)}, generator {shown(generator)}"
+            raise InputError(f'{file}: {found}; this program reads {FORMAT_VERSION} and "resnet": take the version that wrote the file')
+        fields = {field.name: field for field in dataclasses.fields(cls)}
+        settings = {name: field.metadata["choices"][-1] for name, field in fields.items() if not field.metadata["flag"]} | settings
+        problems = {k: _problem(fields[k], v) if k in fields else "is no setting of this version: take it out" for k, v in settings.items()}
+        if wrong := [f"{k[:60]} {shown(settings[k])} {problem}" for k, problem in problems.items() if problem]:
+            raise InputError(f"{file}: {'; '.join(wrong[:9])}{f'; and {len(wrong) - 9} more' if len(wrong) > 9 else ''}")
         try:
-            settings = json.loads(file.read_text())
-            version, generator = settings.pop("format_version", None), settings.pop("generator", None)
-            if version != FORMAT_VERSION or generator != "resnet":
-                raise InputError(f"{file}: format {version}, generator {generator}: this program reads format {FORMAT_VERSION}, resnet")
-            fields = [f for f in dataclasses.fields(cls) if f.name in settings]
-            wrong = [f"{f.name} {settings[f.name]!r}" for f in fields if not _valid(f, settings[f.name])]
-            if wrong:
-                raise InputError(f"{file}: damaged ({', '.join(wrong)})")
             return cls(**settings)
-        except (ValueError, TypeError, AttributeError) as e:
-            raise e if isinstance(e, InputError) else InputError(f"{file}: damaged ({e})") from None
+        except InputError as e:
+            raise InputError(f"{file}: {e}; put that right in the file") from None
 
 
 def training_length(config: Config, pictures: int) -> tuple[int, int]:
@@ -165,20 +174,52 @@ def training_length(config: Config, pictures: int) -> tuple[int, int]:
     return steps_per_epoch * config.n_epochs, total
 
 
-def _valid(field: dataclasses.Field, value: Any) -> bool:
-    """Tells whether a setting's flag could have given `value`."""
-    kind = field.metadata["type"]
-    if value is None:
-        return field.default is None
+def _problem(field: dataclasses.Field, value: Any) -> str | None:
+    """Says why a setting's flag cannot have given a value of `config.json`; None if it can."""
+    kind, choices = field.metadata["type"], field.metadata.get("choices")
+    if value is None and field.default is None:
+        return None
     if isinstance(kind, Number):
-        return type(value) in (int, kind.kind) and kind.problem(value) is None
-    return isinstance(value, kind) and value in field.metadata.get("choices", [value])
+        if type(value) not in (int, kind.kind):
+            return f"is no {'whole ' if kind.kind is int else ''}number: put one there"
+        return kind.problem(value)
+    if kind is bool:
+        return None if isinstance(value, bool) else "is neither true nor false: put one there"
+    if choices:
+        return None if value in choices else f"is unknown: use {' or '.join(map(shown, choices))}"
+    return None if isinstance(value, str) and not unusable(value) else "is no name: put one there"
+
+
+def read_json(file: AnyPath) -> dict[str, Any]:
+    """Reads names and their values from a JSON file of a run. Raises `InputError` that says what is wrong with it."""
+    if file.is_dir() or not file.exists():
+        raise InputError(f"{file}: {'is a folder' if file.is_dir() else 'no such file'}; bring the file back")
+    try:
+        if storage.size(file) > MOST:
+            raise InputError(f"{file}: {storage.size(file):,} bytes, so it is no file of this program; bring that back")
+        text = storage.read(file).decode("utf-8-sig")  # some editors put a mark before the text
+        if not text.strip():
+            raise InputError(f"{file}: is empty; bring a copy back")
+        found = json.loads(text)
+    except json.JSONDecodeError as e:
+        raise InputError(f"{file}: no valid JSON in line {e.lineno}, column {e.colno}; mend it, or bring a copy back") from None
+    except (ValueError, RecursionError) as e:  # no text; numbers of thousands of digits; thousands of lists in one another
+        raise e if isinstance(e, InputError) else InputError(f"{file}: no valid JSON; bring a copy back") from None
+    if not isinstance(found, dict):
+        raise InputError(f"{file}: {shown(found)} instead of names with values; bring a copy back")
+    return found
+
+
+def shown(value: Any) -> str:
+    """A value of a JSON file as it stands there; one that is long is cut."""
+    text = json.dumps(value, ensure_ascii=False)
+    return text if len(text) <= 60 else f"{text[:60]}…"
 
 
 def add_arguments(parser: Parser) -> None:
     """Adds a flag for each setting; one that is not typed stays absent from the parsed arguments."""
-    for field in dataclasses.fields(Config):
-        argument = {k: v for k, v in field.metadata.items() if k != "fixed"}
+    for field in (field for field in dataclasses.fields(Config) if field.metadata["flag"]):
+        argument = {k: v for k, v in field.metadata.items() if k not in ("fixed", "flag")}
         if field.default is not None:
             argument["help"] += f" (default: {field.default})"
         if argument["type"] is bool:

@@ -1,13 +1,13 @@
 """What a run reports, on the console, in TensorBoard and in its history, and what it keeps: its checkpoints, and the best of them."""
 
-import shlex
+import math
 import signal
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import tensorflow as tf
 
-from system import devices
+from system import cli, devices
 from system.cli import InputError, Stopped
 from system.progress import Progress
 from system.signals import StopSignals
@@ -15,7 +15,7 @@ from training import run_folder
 from training.checkpoints import Checkpoints
 from training.config import Config
 from training.health import findings
-from training.summaries import Summaries
+from training.summaries import TAGS, Summaries
 
 Batch = tuple[tf.Tensor, tf.Tensor]
 Scalars = dict[str, tf.Tensor]
@@ -48,18 +48,22 @@ class Journal:
         """`where`: the devices that compute, in words."""
         words = number_type_words(self.config.precision, devices.native_precision())
         X, Y = self.data.pictures
-        print(f"{self.run}: {X} + {Y} pictures, steps {step} to {self.total}, on {where}, in {words}", flush=True)
-        print(f"watch it: tensorboard --logdir {shlex.quote(str(self.run))}", flush=True)
+        print(f"{cli.printable(str(self.run))}: {X} + {Y} pictures, steps {step} to {self.total}, on {where}, in {words}", flush=True)
+        print(f"watch it: tensorboard --logdir {run_folder.quoted(self.run)}", flush=True)
         if self.changed is not None:
             self.config.save(self.run)
+        before = run_folder.history(self.run)
+        tags = before[0].get("tags", 1) if before else TAGS
         event = "started" if self.changed is None else "continued"
-        run_folder.record(self.run, event, step, **({"changed": self.changed} if self.changed else {}))
-        self.summaries = Summaries(self.run, step)
+        changed = {"changed": self.changed} if self.changed else {}
+        run_folder.record(self.run, event, step, **changed, **({} if before else {"tags": tags}))
+        self.summaries = Summaries(self.run, step, tags)
         if self.config.init_from and self.checkpoints.newest is None:
-            print(f"begins with the networks of {self.config.init_from}", flush=True)
+            print(f"begins with the networks of {cli.printable(self.config.init_from)}", flush=True)
             self.save(step)  # from here on it does not need that run
         if step:
             self.evaluate(step)  # if a stop has kept that from being done
+        self.bar.say("building the training step, which takes up to a minute")
 
     def log(self, step: int, losses: Scalars) -> None:
         self._check_finite(step, weights=False)
@@ -77,9 +81,10 @@ class Journal:
     def progress(self, step: int, losses: Scalars, force: bool = False) -> None:
         def words() -> str:
             epochs = self.config.batch_size / max(self.data.pictures)
-            shown = [f"epoch {step * epochs:.1f}/{self.total * epochs:.0f}"]
+            shown = [f"{self.bar.rate * self.config.batch_size:.2f} pictures/s"] if self.bar.rate else []
+            shown += [f"epoch {epoch_words(step * epochs, self.total * epochs)}"]
             shown += [f"{name.removeprefix('loss/')} {float(v):.3f}" for name, v in losses.items() if name.startswith("loss/")]
-            return "  ".join(shown + ([f"{self.bar.rate * self.config.batch_size:.2f} pictures/s"] if self.bar.rate else []))
+            return "  ".join(shown)
 
         self.bar.update(step, words, force)
 
@@ -123,6 +128,7 @@ class Journal:
     def end(self, step: int, trouble: str | None = None) -> None:
         """Saves, and closes everything. Raises `Stopped` if it was `trouble` with the data that ended the run."""
         if self.checkpoints.newest != step:
+            self.bar.say(f"saving at step {step}")
             self.save(step)
         self.summaries.close()
         self.bar.close()
@@ -154,6 +160,12 @@ class Journal:
             run_folder.record(self.run, "stopped", step, why=f"{what} not finite")
             again = f"{self.remedy()} --learning_rate {min(self.config.learning_rate / 2, Config.learning_rate):g}"
             raise Stopped(f"{what}: not a finite number since step {since}; nothing of that is saved. {again}")
+
+
+def epoch_words(now: float, total: float) -> str:
+    """ "1.2 of 200"; a run of less than an epoch has more decimals."""
+    digits = max(1, 1 - math.floor(math.log10(total)))
+    return f"{now:.{digits}f} of {total:.{digits}f}".removesuffix(".0")
 
 
 def number_type_words(precision: str, native: str) -> str:

@@ -1,7 +1,7 @@
 """The training loop: a step, then what is due, until the end, a signal, or trouble. What a run reports and keeps is its journal's work."""
 
 import contextlib
-import shlex
+import gc
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -18,6 +18,7 @@ from training.checkpoints import Checkpoints
 from training.journal import Batch, Data, Journal
 
 LOG_SECONDS, IMAGE_SECONDS, SAVE_SECONDS = 30, 300, 300  # on a slow machine nobody should wait for step 100 to see anything
+STOPPING = "stopping after the step under way, and saving"
 
 
 def run(model, data: Data, workers: Workers, folder: AnyPath | None, tests=None, changed: dict | None = None) -> int:
@@ -27,18 +28,21 @@ def run(model, data: Data, workers: Workers, folder: AnyPath | None, tests=None,
     what measures like them. `changed`: the settings that a continued run changes; None for a new run. Raises `InputError` and `Stopped`.
     """
     checkpoints, step = restore(model, workers, folder)
-    with StopSignals() as stop:
-        journal = Journal(model, data, checkpoints, stop, tests, changed) if workers.is_chief else None
-        if step < model.learning_rate.total_steps:
-            step = train(model, data, journal, workers, stop, step)
+    try:
+        with StopSignals(STOPPING if workers.is_chief else None) as stop:
+            journal = Journal(model, data, checkpoints, stop, tests, changed) if workers.is_chief else None
+            if step < model.learning_rate.total_steps:
+                step = train(model, data, journal, workers, stop, step)
+    finally:
+        gc.enable()
     if stop.received:
         if journal:
             command = run_folder.continue_command(folder)
             print(f"stopped and saved at step {step}; continue with: {command}", file=sys.stderr, flush=True)
         return 128 + stop.received
     if journal:
-        export = f"python export_graph.py --checkpoint_dir {shlex.quote(str(folder))}"
-        print(f"{folder}: trained to step {step}; export it with: {export}", flush=True)
+        export = run_folder.export_command(folder, model.config)
+        print(f"{cli.printable(str(folder))}: trained to step {step}; export it with: {export}", flush=True)
     return cli.DONE
 
 
@@ -52,7 +56,8 @@ def restore(model, workers: Workers, folder: AnyPath | None) -> tuple[Checkpoint
             checkpoints = Checkpoints(folder, model, model.config.keep_every, run_folder.evaluation(folder).get("best", {}).get("step"))
             step, damaged = checkpoints.restore(mend=chief)
             for other in damaged if chief else ():
-                print(f"{folder}: the checkpoint of step {other} is damaged and set aside; that of step {step} is taken", file=sys.stderr)
+                words = f"the checkpoint of step {other} is damaged and set aside; that of step {step} is taken"
+                print(f"{cli.printable(str(folder))}: {words}", file=sys.stderr)
             if step > total:
                 raise InputError(f"{folder}: is at step {step}, and should end at step {total}: raise --max_steps or --n_epochs")
     workers.check_alike("checkpoints", str(step))
@@ -90,6 +95,7 @@ def train(model, data: Data, journal: Journal | None, workers: Workers, stop: St
                 journal.save(step)
             journal.evaluate(step)
             journal.progress(step, losses)
+        gc.disable()  # to go through what the graphs have left would take up to 15 seconds now, and nobody needs the memory any more
         if journal:
             journal.end(step, trouble)
         if trouble:

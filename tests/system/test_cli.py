@@ -45,8 +45,14 @@ def test_run_returns_the_status_of_the_command_and_says_nothing(call, returned, 
         (OSError(errno.ENOSPC, "No space left on device", "a.png"), 1, "a.png: No space left on device"),
         (OSError(errno.EDQUOT, "Disk quota exceeded"), 1, "output: Disk quota exceeded"),
         (OSError("no number"), 2, "output: no number"),
-        (tf.errors.ResourceExhaustedError(None, None, "a; No space left on device"), 1, "output: No space left on device"),
+        (tf.errors.ResourceExhaustedError(None, None, "{{node}} a; No space left on device [Op:SaveV2]"), 1, "a: No space left on device"),
+        (tf.errors.ResourceExhaustedError(None, None, "No space left on device"), 1, "output: No space left on device"),
         (tf.errors.ResourceExhaustedError(None, None, "OOM when allocating"), 1, OUT_OF_MEMORY),
+        (tf.errors.PermissionDeniedError(None, None, "{{node}} a; Permission denied [Op:SaveV2]"), 2, "a: Permission denied"),
+        (tf.errors.PermissionDeniedError(None, None, "a/b; Operation not permitted"), 2, "a/b: Operation not permitted"),
+        (tf.errors.NotFoundError(None, None, "a/b; No such file or directory"), 2, "a/b: No such file or directory"),
+        (tf.errors.FailedPreconditionError(None, None, "a/b; Not a directory"), 2, "a/b: Not a directory"),
+        (tf.errors.UnknownError(None, None, "a; Stale file handle"), 1, "a: Stale file handle"),
         (MemoryError(), 1, OUT_OF_MEMORY),
         (KeyboardInterrupt(), 130, "interrupted"),
         (cli.Terminated(), 143, "terminated"),
@@ -105,6 +111,7 @@ sys.exit(cli.run(main, sys.argv[1:]))
 def options(*argv: str):
     parser = cli.Parser("What it does.\n\nA paragraph.")
     parser.add_argument("--image_size", type=cli.Number(int, 8, multiple=4), default=256, help="side")
+    parser.add_argument("--name", help="a text")
     parser.add_argument("--rate", type=cli.Number(float, 0, 2), help="speed")
     return parser.parse_args(argv)
 
@@ -115,6 +122,10 @@ def options(*argv: str):
         (["--image_siz", "64"], "--image_siz"),
         (["--rat=1"], "--rat=1"),
         (["--image_size"], "--image_size: expected one argument"),
+        (["--rate", "--image_size", "8"], "--rate: expected one argument"),
+        (["--rate", "--image_size=8"], "--rate: expected one argument"),
+        (["--rate", "-dash.png"], "--rate: '-dash.png' looks like a flag; as a value it is typed --rate=-dash.png"),
+        (["--rate", "-it's.png"], """--rate: "-it's.png" looks like a flag; as a value it is typed '--rate=-it'"'"'s.png'"""),
         (["--image_size", "4"], "--image_size: 4 is out of range: use at least 8"),
         (["--image_size", "-8"], "-8"),
         (["--image_size", "30"], "--image_size: 30 is not a multiple of 4: use 28 or 32"),
@@ -122,6 +133,9 @@ def options(*argv: str):
         (["--rate", "3"], "--rate: 3 is out of range: use from 0 to 2"),
         (["--rate", "nan"], "nan"),
         (["--rate", "x"], "invalid float value: 'x'"),
+        (["--rate", "1", "x"], "--rate: takes one value; 'x' left over"),
+        (["--rate", "-1", "x"], "--rate: -1 is out of range"),
+        (["--name", "-5", "x"], "--name: takes one value; 'x' left over"),
         (["--rate", ""], "--rate: '' is empty"),
         (["--rate=--"], "--rate: '--' is no value"),
         (["--rate", "a\0b"], "--rate: 'a\\x00b' has a NUL character"),
@@ -161,3 +175,10 @@ def test_help_shows_paragraphs_and_the_defaults_that_say_something(capsys):
     out = capsys.readouterr().out
     assert not exit.value.code
     assert "What it does.\n\nA paragraph.\n" in out and "side (default: 256)" in out and "None" not in out
+
+
+def test_a_terminal_obeys_nothing_that_a_name_says(call):
+    def main(argv):
+        raise cli.InputError("red\x1b[31m\nname\x07: é 名 \udcff")
+
+    call(main).assert_refused(": red\\x1b[31m name\\x07: é 名 \\udcff\n")

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import tensorflow as tf
 
-from system import devices
+from system import cli, devices
 
 ROOT = Path(__file__).parents[2]
 
@@ -27,6 +27,14 @@ def test_what_was_held_back_comes_out_when_it_matters(capfd):
         raise ImportError
     os.write(2, b"after\n")
     assert capfd.readouterr().err == "the reason\nafter\n"
+
+
+def test_who_stops_the_start_is_not_told_what_was_held_back(capfd):
+    for stop in (KeyboardInterrupt, cli.Terminated):
+        with pytest.raises(stop), devices.silent_stderr():
+            os.write(2, b"chatter\n")
+            raise stop
+    assert capfd.readouterr().err == ""
 
 
 # --- number types

@@ -39,7 +39,7 @@ def test_progress_is_a_plain_line_every_30_seconds(capsys, clock):
         clock(now)
         progress.update(done, lambda: "loss 1.0")
     progress.close()
-    assert capsys.readouterr().err == "4/10 steps  loss 1.0  1:00 left\n7/10 steps  loss 1.0  0:30 left\n"
+    assert capsys.readouterr().err == "4/10 steps  1:00 left  loss 1.0\n7/10 steps  0:30 left  loss 1.0\n"
 
 
 def test_progress_describes_only_what_it_draws_unless_forced(capsys, clock):
@@ -83,9 +83,31 @@ def test_progress_is_a_live_bar_on_a_terminal(terminal, clock):
         progress = Progress(4, "pictures")
         for now, done in [(0.1, 1), (1, 2), (1.1, 3), (3, 4)]:
             clock(now)
-            progress.update(done, lambda: "loss " + "1" * 100)
+            progress.update(done, lambda: "loss 1.0")
         progress.close()
     lines = terminal.getvalue().split("\r\033[K")[1:]
-    assert lines[0].startswith("━" * 12 + "╌" * 12 + " 2/4 pictures  loss 111")
-    assert lines[1].startswith("━" * 24 + " 4/4 pictures")
-    assert [len(line) for line in lines] == [59, 59, 0] and "\n" not in terminal.getvalue()
+    assert lines[0] == "━╌╌ 2/4 pictures  0:02 left  loss 1.0"
+    assert lines[1].startswith("━━━ 4/4 pictures") and lines[2] == ""
+    assert len(lines) == 3 and "\n" not in terminal.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("columns", "shown"),
+    [
+        (200, "━━╌╌╌╌╌╌╌╌╌╌ 2000/12000 steps  2 h 46 min left  1.00 pictures/s  epoch 1.2 of 200  G 0.123  cycle 2.345"),
+        (80, "╌╌╌╌ 2000/12000 steps  2 h 46 min left  1.00 pictures/s  epoch 1.2 of 200"),
+        (75, "╌╌╌╌ 2000/12000 steps  2 h 46 min left  1.00 pictures/s  epoch 1.2 of 200"),
+        (74, "╌╌╌╌ 2000/12000 steps  2 h 46 min left  1.00 pictures/s"),
+        (60, "╌╌╌ 2000/12000 steps  2 h 46 min left  1.00 pictures/s"),
+        (45, "╌╌ 2000/12000 steps  2 h 46 min left"),
+        (10, " 2000/120"),
+    ],
+)
+def test_a_narrow_terminal_shows_the_first_parts_whole(terminal, clock, monkeypatch, columns, shown):
+    monkeypatch.setenv("COLUMNS", str(columns))
+    with contextlib.redirect_stderr(terminal):
+        progress = Progress(12000, "steps")
+        progress.update(1000, force=True)
+        clock(1000)
+        progress.update(2000, lambda: "1.00 pictures/s  epoch 1.2 of 200  G 0.123  cycle 2.345")
+    assert terminal.getvalue().rpartition("\033[K")[2] == shown

@@ -1,7 +1,10 @@
 """Signals: noted and read between steps, held back in a save, and given back in the end."""
 
+import ctypes
 import os
 import signal
+import sys
+import threading
 
 import pytest
 
@@ -27,6 +30,43 @@ def test_a_signal_is_noted(with_terminal, number):
         assert stop.received == number
         with pytest.raises(StopSignals.Received):
             stop.check()
+
+
+@pytest.mark.parametrize(
+    ("number", "words"), [(signal.SIGTERM, "stopping\n"), (signal.SIGINT, "stopping; Ctrl-C again does not wait, and saves nothing\n")]
+)
+def test_it_is_said_while_the_step_is_still_being_computed(monkeypatch, number, words):
+    """Python looks for signals only after the call of C that is under way: here a read that waits for what is said."""
+    (said, stderr), (step, done) = os.pipe(), os.pipe()
+    heard, go, interval = [], threading.Lock(), sys.getswitchinterval()
+
+    def act():
+        go.acquire()
+        signal.pthread_kill(threading.get_ident(), number)
+        heard.append((os.read(said, 200).decode(), stop.received))
+        os.write(done, b"!")
+
+    with open(stderr, "w") as stream, StopSignals("stopping") as stop:
+        monkeypatch.setattr(sys, "stderr", stream)
+        go.acquire()
+        threading.Thread(target=act).start()
+        sys.setswitchinterval(60)  # the other thread runs when this one waits, and not before
+        go.release()
+        ctypes.CDLL(None).read(step, ctypes.create_string_buffer(1), 1)
+        sys.setswitchinterval(interval)
+        assert stop.received == number
+        send(signal.SIGTERM)  # said once
+    assert heard == [(words, None)]
+    os.set_blocking(said, False)
+    assert os.read(said, 200) == b""
+    for number in (said, step, done):
+        os.close(number)
+
+
+def test_without_words_nothing_is_said(capfd):
+    with StopSignals():
+        send(signal.SIGTERM)
+    assert capfd.readouterr() == ("", "")
 
 
 def test_nohup_is_respected(monkeypatch):
@@ -65,3 +105,4 @@ def test_the_handlers_of_before_come_back():
     with pytest.raises(ValueError), StopSignals():
         raise ValueError
     assert [signal.getsignal(number) for number in numbers] == before
+    assert signal.set_wakeup_fd(-1) == -1

@@ -3,12 +3,15 @@
 import errno
 import itertools
 import os
+import socket
+from pathlib import Path
 
 import pytest
 import tensorflow as tf
 from conftest import TINY_RUN, draw
 
 import build_data
+import convert_torch
 import export_graph
 import inference
 import train
@@ -51,6 +54,18 @@ def test_a_path_is_what_its_text_says():
     assert storage.path(RemotePath("ram://bucket/a")) == RemotePath("ram://bucket/a")
 
 
+def test_a_uri_of_a_file_and_the_home_folder_are_of_this_machine(monkeypatch):
+    monkeypatch.setenv("HOME", "/home/me")
+    for text, expected in {
+        "file:///tmp/x": "/tmp/x",
+        "FILE://localhost/tmp/my%20x": "/tmp/my x",
+        "~/x": "/home/me/x",
+        "a/~/x": "a/~/x",
+        "~x": "~x",
+    }.items():
+        assert storage.path(text) == Path(expected)
+
+
 def test_a_remote_path_is_taken_apart_as_a_path_and_keeps_its_scheme():
     path = RemotePath("gs://bucket/data") / "x-1.png"
     assert str(path) == os.fspath(path) == f"{path}" == "gs://bucket/data/x-1.png"
@@ -87,6 +102,72 @@ def test_errors_are_the_systems(place):
         storage.check_reachable(place / "none")
     with pytest.raises(FileNotFoundError):
         storage.remove(place / "none")
+
+
+@pytest.mark.parametrize("what", ["pipe", "link to a pipe", "device", "socket"])
+def test_only_files_are_opened(tmp_path, what):
+    """Who opens a pipe without a writer waits for ever, and a device need have no end."""
+    path = tmp_path / what
+    if "pipe" in what:
+        os.mkfifo(tmp_path / "pipe")
+    if what == "link to a pipe":
+        path.symlink_to("pipe")
+    if what == "device":
+        path.symlink_to("/dev/zero")
+    with socket.socket(socket.AF_UNIX) as listener:
+        if what == "socket":
+            listener.bind(str(path))
+        for look in (storage.read, storage.check_regular):
+            with pytest.raises(OSError, match="is a pipe or a device; save it as a file first") as found:
+                look(path)
+            assert found.value.filename == str(path)
+        with pytest.raises(cli.InputError, match=f"^--json {path}: is a pipe or a device; name a file$"):
+            storage.check_output("--json", path, overwrite=True)
+
+
+def test_a_file_is_read_and_a_folder_or_nothing_is_an_error(place):
+    (place / "file").write_bytes(b"content")
+    assert storage.read(place / "file") == b"content"
+    for name in (".", "none"):
+        with pytest.raises(OSError):
+            storage.read(place / name)
+
+
+@pytest.mark.parametrize(
+    ("main", "flags", "words"),
+    [
+        (train.main, ["--X", "pipe", "--Y", "pipe"], "pipe: is a pipe or a device"),
+        (train.main, ["--X", "pipe@1", "--Y", "pipe@1"], "pipe"),
+        (train.main, ["--load_model", "pipe"], "--load_model pipe: no such run"),
+        (export_graph.main, ["--checkpoint_dir", "pipe"], "pipe"),
+        (convert_torch.main, ["--weights", "pipe", "--output", "a2b.pb"], "pipe: is a pipe or a device"),
+        (build_data.main, ["--X_input_dir", "pipe"], "pipe: no such folder"),
+        (inference.main, ["--model", "pipe", "--input", "a.png", "--output", "b.png"], "pipe: is a pipe or a device"),
+    ],
+)
+def test_no_command_waits_for_a_pipe(call, tmp_path, monkeypatch, main, flags, words):
+    monkeypatch.chdir(tmp_path)
+    images.write("a.png", draw(0, 8, 8))
+    os.mkfifo("pipe")
+    call(main, *flags).assert_refused(words)
+    assert {path.name for path in tmp_path.iterdir()} == {"a.png", "pipe"}
+
+
+def test_a_file_is_the_same_by_whatever_name(tmp_path):
+    file = tmp_path / "a"
+    file.touch()
+    (tmp_path / "hard").hardlink_to(file)
+    (tmp_path / "soft").symlink_to("a")
+    (tmp_path / "copy").touch()
+    assert {storage.identity(tmp_path / name) for name in ("a", "hard", "soft", "../" + tmp_path.name + "/a")} == {storage.identity(file)}
+    assert storage.identity(tmp_path / "copy") != storage.identity(file)
+    assert storage.identity(tmp_path / "new") == storage.identity(tmp_path / "x" / ".." / "new") != storage.identity(file)
+    assert storage.identity(RemotePath("ram://a/b")) == RemotePath("ram://a/b")
+
+
+def test_a_name_in_pieces_is_put_together_and_no_utf8_marked():
+    assert [storage.as_text(os.fsdecode(name)) for name in (b"a", "ü".encode(), b"\xfc")] == ["a", "ü", "�"]
+    assert storage.as_text("\udcc3\udcbc") == "ü" and storage.as_text(RemotePath("ram://a/ü")) == "ram://a/ü"
 
 
 def test_a_file_grows(place):
@@ -127,6 +208,36 @@ def test_names_are_found_by_a_pattern(place):
         (place / name).write_text("")
     assert sorted(storage.glob(f"{place}/x-*")) == [f"{place}/x-1", f"{place}/x-2"]
     assert storage.glob(f"{place}/z*") == []
+
+
+def test_patterns_reach_into_folders_below(place):
+    for name in ("1.png", "a/2.png", "a/.hidden/3.png", "a/b/4.png", "c/5.txt"):
+        (place / name).parent.mkdir(parents=True, exist_ok=True)
+        (place / name).write_text("")
+
+    def found(pattern):
+        return sorted(name.removeprefix(f"{place}/") for name in storage.glob(f"{place}/{pattern}"))
+
+    assert found("**/*.png") == ["1.png", "a/2.png", "a/b/4.png"]
+    assert found("a/**/4.png") == ["a/b/4.png"] and found("?/**/b/*") == ["a/b/4.png"] and found("**/*.gif") == []
+    assert {"1.png", "a", "a/2.png", "a/b", "a/b/4.png", "c", "c/5.txt"} <= set(found("**")) and "a/.hidden/3.png" not in found("**")
+
+
+def test_a_pattern_begins_where_no_name_is_meant(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in ("[a]", "b*/c"):
+        Path(name).mkdir(parents=True)
+    for text, (folder, pattern) in {
+        "x/*.png": ("x", "*.png"),
+        "*": (".", "*"),
+        "[a]/*": ("[a]", "*"),
+        "[a]/[b]/c": ("[a]", "[b]/c"),
+        "b*/c/?": ("b*/c", "?"),
+        "x": ("x", ""),
+        "b*/c": ("b*/c", ""),
+    }.items():
+        assert storage.pattern_parts(text) == (Path(folder), pattern)
+    assert storage.pattern_parts("ram://b/x/*/y") == (RemotePath("ram://b/x"), "*/y")
 
 
 def test_a_remote_folder_moves_so_that_what_its_readers_look_for_comes_last(monkeypatch):
@@ -191,6 +302,16 @@ def test_an_output_is_a_file_that_is_not_there_or_may_be_replaced(place):
         with pytest.raises(cli.InputError) as error:
             storage.check_output("--output", place / path, overwrite)
         assert str(error.value).endswith(words) and str(place / path) in str(error.value)
+
+
+def test_a_folder_that_cannot_be_written_is_noticed_before_the_work(tmp_path, monkeypatch):
+    (tmp_path / "folder").mkdir()
+    monkeypatch.setattr(storage.os, "access", lambda folder, mode: folder != tmp_path / "folder")
+    words = f"nothing can be written in {tmp_path}/folder; name another place, or get the right to write there$"
+    for name in ("folder/file", "folder/new/file"):
+        with pytest.raises(cli.InputError, match=f"^{tmp_path}/{name}: {words}"):
+            storage.check_output("--output", tmp_path / name, overwrite=True)
+    storage.check_output("--output", tmp_path / "file", overwrite=True)
 
 
 @pytest.mark.parametrize(
@@ -289,6 +410,15 @@ def test_an_error_about_the_temporary_path_names_the_target(tmp_path, named, fou
         name = None if named is None else named.replace("temporary", str(temporary))
         raise OSError(errno.ENOSPC, "No space left on device", name)
     assert str(error.value.filename) == (str(tmp_path / "target") if found == "target" else found)
+
+
+def test_an_error_of_tensorflows_names_the_target_too(tmp_path, call):
+    def main(argv):
+        with storage.atomic_write(tmp_path / "one") as one, storage.atomic_write(tmp_path / "other"):
+            raise tf.errors.ResourceExhaustedError(None, None, f"{one}; No space left on device")
+
+    outcome = call(main)
+    assert outcome.status == cli.PARTIAL and outcome.err.endswith(f": {tmp_path}/one: No space left on device\n")
 
 
 def test_a_temporary_path_has_a_name_of_its_own(tmp_path):

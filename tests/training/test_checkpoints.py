@@ -14,7 +14,9 @@ from system import storage
 from system.cli import InputError
 from system.storage import RemotePath
 from training import checkpoints
-from training.checkpoints import Checkpoints, read_parts
+from training.checkpoints import Checkpoints, find, read_parts
+from training.config import Config
+from training.run_folder import new_run
 
 
 class Model(tf.Module):
@@ -49,6 +51,29 @@ def test_what_is_saved_is_restored(tmp_path):
     model, step, damaged = restored(tmp_path)
     assert (step, damaged) == (7, [])
     assert model.weights.numpy().tolist() == [7, 7, 7] and model.step.numpy() == 7
+
+
+@pytest.mark.parametrize("name", ["[try 2]", "a*b?c", "back\\slash", "[", "[!a]", "{a,b} ]"])
+def test_a_folder_can_have_any_name(tmp_path, monkeypatch, name):
+    """TensorFlow takes the names of folders for patterns when it reads, not when it writes."""
+    run = tmp_path / name / name
+    run.mkdir(parents=True)
+    saved(run, 3, 7)
+    monkeypatch.chdir(tmp_path)
+    for folder in (run, Path(name, name)):
+        model, step, damaged = restored(folder)
+        assert (step, damaged, model.step.numpy()) == (7, [], 7)
+        part = tf.Variable(0)
+        read_parts(find("--init_from", folder), step=part)
+        assert part.numpy() == 7 and find("--init_from", folder / "model.ckpt-3") == str(folder / "model.ckpt-3")
+    (run / "model.ckpt-7.index").write_bytes(b"")
+    assert restored(run)[1:] == (3, [7])
+
+
+def test_on_remote_storage_no_run_begins_where_it_could_not_be_continued():
+    with pytest.raises(InputError, match=r"ram://b/\[x\]: TensorFlow takes .* for patterns; use another name"):
+        new_run(RemotePath("ram://b"), "[x]", Config(), {})
+    assert not RemotePath("ram://b/[x]").exists()
 
 
 def test_without_a_checkpoint_the_model_is_left_as_it_is(tmp_path):
@@ -113,6 +138,10 @@ def test_parts_are_restored_and_what_does_not_fit_is_one_error(tmp_path, caplog)
     for wrong in ({"weights": tf.Variable(tf.zeros(4))}, {"others": part}):
         with pytest.raises(InputError, match="model.ckpt-3: damaged, or does not fit"):
             read_parts(str(tmp_path / "model.ckpt-3"), **wrong)
+    data = tmp_path / "model.ckpt-3.data-00000-of-00001"
+    data.write_bytes(data.read_bytes()[:-9])
+    with pytest.raises(InputError, match="model.ckpt-3: damaged, or does not fit"):
+        read_parts(str(tmp_path / "model.ckpt-3"), weights=part)
     gc.collect()
     assert caplog.messages == []
 
@@ -199,6 +228,51 @@ def test_a_damaged_checkpoint_is_set_aside_and_the_one_before_taken(tmp_path, su
     assert tf.train.latest_checkpoint(str(tmp_path)) == str(tmp_path / "model.ckpt-2")
     Checkpoints(tmp_path, model.train_to(3)).save(3)
     assert restored(tmp_path)[1:] == (3, [])
+
+
+@pytest.mark.parametrize("suffix", ["index", "data-00000-of-00001"])
+@pytest.mark.parametrize("damage", ["flip", "cut", "empty", "missing"])
+def test_who_only_reads_takes_the_newest_whole_checkpoint_and_changes_nothing(tmp_path, capsys, suffix, damage):
+    saved(tmp_path, 1, 2, 9, 10)
+    assert find("--flag", tmp_path) == f"{tmp_path}/model.ckpt-10" and capsys.readouterr().err == ""
+    for step, others in ((10, "checkpoint of step 10 is"), (9, "checkpoints of steps 10, 9 are")):
+        file = tmp_path / f"model.ckpt-{step}.{suffix}"
+        content = bytearray(file.read_bytes())
+        content[3] ^= 255
+        if damage == "missing":
+            file.unlink()
+        else:
+            file.write_bytes({"flip": bytes(content), "cut": content[:-9], "empty": b""}[damage])
+        before, good = snapshot(tmp_path), 9 if step == 10 else 2
+        assert find("--flag", tmp_path) == f"{tmp_path}/model.ckpt-{good}"
+        assert capsys.readouterr().err == f"{tmp_path}: the {others} damaged or not all there; that of step {good} is taken\n"
+        with pytest.raises(InputError, match=f"^--flag {tmp_path}/model.ckpt-{step}: damaged, or not all there; name another checkpoint"):
+            find("--flag", tmp_path / f"model.ckpt-{step}.index")
+        assert snapshot(tmp_path) == before
+    assert find("--flag", tmp_path / "model.ckpt-1") == find("--flag", tmp_path / "model.ckpt-1.index") == f"{tmp_path}/model.ckpt-1"
+
+
+@pytest.mark.parametrize(
+    "state", [None, "", "no state", 'model_checkpoint_path: "model.ckpt-1"', 'model_checkpoint_path: "/gone/model.ckpt-9"']
+)
+def test_the_newest_is_found_without_the_file_that_names_it(tmp_path, state):
+    saved(tmp_path, 1, 2)
+    (tmp_path / "checkpoint").unlink()
+    if state is not None:
+        (tmp_path / "checkpoint").write_text(state)
+    assert find("--flag", tmp_path) == f"{tmp_path}/model.ckpt-2"
+
+
+def test_where_no_checkpoint_can_be_read_none_is_found(tmp_path):
+    with pytest.raises(
+        InputError, match=f"^--flag {tmp_path}: no checkpoint in this run yet; name another run, or train this one until it has saved$"
+    ):
+        find("--flag", tmp_path)
+    saved(tmp_path, 1, 2)
+    (tmp_path / "model.ckpt-1.index").unlink()
+    (tmp_path / "model.ckpt-2.index").write_bytes(b"")
+    with pytest.raises(InputError, match=rf"^--flag {tmp_path}: its checkpoints are damaged, all of them \(2, 1\); name another run$"):
+        find("--flag", tmp_path)
 
 
 def test_if_all_are_damaged_nothing_is_touched(tmp_path):

@@ -12,7 +12,8 @@ from training import config
 from training.config import Config
 
 FIELDS = {field.name: field for field in dataclasses.fields(Config)}
-KINDS = {name: getattr(field.metadata["type"], "kind", field.metadata["type"]) for name, field in FIELDS.items()}
+TYPED = {name: field for name, field in FIELDS.items() if field.metadata["flag"]}
+KINDS = {name: getattr(field.metadata["type"], "kind", field.metadata["type"]) for name, field in TYPED.items()}
 NUMBERS = [name for name, kind in KINDS.items() if kind in (int, float)]
 
 
@@ -94,7 +95,7 @@ def test_help_names_every_flag_and_its_default(capsys):
     with pytest.raises(SystemExit):
         typed("--help")
     out = capsys.readouterr().out
-    for name, field in FIELDS.items():
+    for name, field in TYPED.items():
         assert f"--{name}" in out
         assert field.default is None or f"(default: {field.default})" in out.replace("\n", " ").replace("  ", "")
 
@@ -111,7 +112,7 @@ def refuse(call, tmp_path, monkeypatch):
     return refuse
 
 
-FLAGS = ["--load_model", "--checkpoints_dir", "--run_name", "--nouse_lsgan", *(f"--{name}" for name in FIELDS)]
+FLAGS = ["--load_model", "--checkpoints_dir", "--run_name", "--nouse_lsgan", *(f"--{name}" for name in TYPED)]
 
 
 @pytest.mark.parametrize("flag", [flag for flag in FLAGS if len(flag) > 3])
@@ -169,38 +170,98 @@ def test_a_run_keeps_its_settings(tmp_path, settings):
 @pytest.mark.parametrize(
     "change, words",
     [
-        ({"format_version": 2}, "format 2, generator resnet: this program reads format 1, resnet"),
-        ({"generator": "unet"}, "format 1, generator unet: this program reads format 1, resnet"),
-        ({"ngf": "64", "norm": "none"}, "damaged (norm 'none', ngf '64')"),
-        ({"ngf": None}, "damaged (ngf None)"),
-        ({"ngf": True}, "damaged (ngf True)"),
-        ({"image_size": 130}, "damaged (image_size 130)"),
-        ({"use_lsgan": 1}, "damaged (use_lsgan 1)"),
-        ({"learning_rate": float("nan")}, "damaged (learning_rate nan)"),
-        ({"learning_rate": 10**400}, "damaged (learning_rate 1000"),
-        ({"image_size": 256.0}, "damaged (image_size 256.0)"),
-        ({"max_steps": 0}, "damaged (max_steps 0)"),
-        ({"max_steps": "9"}, "damaged (max_steps '9')"),
-        ({"X": None}, "damaged (X None)"),
-        ({"X_test": 5}, "damaged (X_test 5)"),
-        ({"X": 5}, "damaged (X 5)"),
-        ({"wings": 2}, "'wings'"),
-        ({"load_size": 100}, "--load_size 100"),
+        ({"format_version": 2}, 'format_version 2, generator "resnet"; this program reads 1 and "resnet": take the version that wrote the'),
+        ({"generator": "unet"}, 'format_version 1, generator "unet"; this program reads 1 and "resnet": take'),
+        ({"generator": [None]}, 'format_version 1, generator [null]; this program reads 1 and "resnet": take'),
+        ({"ngf": "64", "norm": "no"}, 'norm "no" is unknown: use "instance" or "batch"; ngf "64" is no whole number: put one there'),
+        ({"ngf": None}, "ngf null is no whole number: put one there"),
+        ({"ngf": True}, "ngf true is no whole number: put one there"),
+        ({"image_size": 130}, "image_size 130 is not a multiple of 4: use 128 or 132"),
+        ({"use_lsgan": 1}, "use_lsgan 1 is neither true nor false: put one there"),
+        ({"learning_rate": float("nan")}, "learning_rate NaN is out of range: use at least 0"),
+        ({"learning_rate": "fast"}, 'learning_rate "fast" is no number: put one there'),
+        ({"learning_rate": 10**400}, f"learning_rate 1{'0' * 59}… is not a finite number"),
+        ({"image_size": 256.0}, "image_size 256.0 is no whole number: put one there"),
+        ({"max_steps": 0}, "max_steps 0 is out of range: use at least 1"),
+        ({"max_steps": "9"}, 'max_steps "9" is no whole number: put one there'),
+        ({"max_steps": {"a": []}}, 'max_steps {"a": []} is no whole number: put one there'),
+        ({"X": None}, "X null is no name: put one there"),
+        ({"X_test": 5}, "X_test 5 is no name: put one there"),
+        ({"X": ""}, 'X "" is no name: put one there'),
+        ({"X": "a\0b"}, 'X "a\\u0000b" is no name: put one there'),
+        ({"X": "\udcff"}, 'X "\udcff" is no name: put one there'),
+        ({"wings": 2}, "wings 2 is no setting of this version: take it out"),
+        ({"w" * 999: 2, **{f"w{i}": i for i in range(9)}}, f"{'w' * 60} 2 is no setting of this version: take it out; w0 0 is"),
+        ({f"w{i}": i for i in range(11)}, "w8 8 is no setting of this version: take it out; and 2 more"),
+        ({"load_size": 100}, "--load_size 100: smaller than --image_size 256; put that right in the file"),
     ],
 )
 def test_a_config_that_was_not_written_by_this_program_is_refused(tmp_path, change, words):
+    """In words that name the setting, its value as it stands there, and what to put in its place."""
     Config().save(tmp_path)
     file = tmp_path / "config.json"
     file.write_text(json.dumps({**json.loads(file.read_text()), **change}))
     with pytest.raises(InputError) as error:
         Config.load(tmp_path)
-    assert words in str(error.value)
+    assert f"{error.value} ".startswith(f"{file}: {words}" if len(change) < 11 else f"{file}: w0 0 is no") and words in str(error.value)
 
 
-@pytest.mark.parametrize("content", [b"", b"{", b"[]", b"null", b'"text"', b"7", b"{}", b"\xff\xfe", b'{"format_version": 1}'])
-def test_what_is_no_config_is_refused(tmp_path, content):
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b"", "is empty; bring a copy back"),
+        (b" \n", "is empty; bring a copy back"),
+        (b"{", "no valid JSON in line 1, column 2; mend it, or bring a copy back"),
+        (b'{\n"ngf": 1,\n}', "no valid JSON in line "),
+        (b"\0\0\0", "no valid JSON in line 1, column 1; "),
+        (b"[]", "[] instead of names with values; bring a copy back"),
+        (b"null", "null instead of names with values; "),
+        (b'"text"', '"text" instead of names with values; '),
+        (b"7", "7 instead of names with values; "),
+        (b"NaN", "NaN instead of names with values; "),
+        (b"{}", "format_version null, generator null; this program reads 1"),
+        (b'{"format_version": 1}', "format_version 1, generator null; "),
+        (b"\xff\xfe", "no valid JSON; bring a copy back"),
+        (b"[" * 100_000, "no valid JSON; bring a copy back"),
+        (b'{"ngf": ' + b"9" * 5000 + b"}", "no valid JSON; bring a copy back"),
+    ],
+    ids=range(15),
+)
+def test_what_is_no_config_is_refused(tmp_path, content, words):
     (tmp_path / "config.json").write_bytes(content)
-    with pytest.raises(InputError, match=f"^{tmp_path / 'config.json'}: "):
+    with pytest.raises(InputError) as error:
+        Config.load(tmp_path)
+    assert str(error.value).startswith(f"{tmp_path / 'config.json'}: {words}")
+
+
+def test_a_run_keeps_the_decoder_that_it_was_begun_with(tmp_path):
+    """One from before there was a choice has no word of it, and the decoder of that time."""
+    assert Config().decoder == "exact" and not hasattr(train.parse([]), "decoder")
+    Config().save(tmp_path)
+    assert Config.load(tmp_path).decoder == "exact"
+    settings = json.loads((tmp_path / "config.json").read_text())
+    del settings["decoder"]
+    (tmp_path / "config.json").write_text(json.dumps(settings))
+    before = Config.load(tmp_path)
+    assert before.decoder == "fast" and before.changed({"n_epochs": 3})[0].decoder == "fast"
+
+
+def test_a_config_can_come_out_of_any_editor(tmp_path):
+    Config(ngf=3).save(tmp_path)
+    file = tmp_path / "config.json"
+    file.write_bytes(b"\xef\xbb\xbf" + file.read_bytes().replace(b"\n", b"\r\n"))
+    assert Config.load(tmp_path) == Config(ngf=3)
+
+
+def test_a_config_that_is_a_folder_or_huge_is_not_read(tmp_path):
+    file = tmp_path / "config.json"
+    file.mkdir()
+    with pytest.raises(InputError, match=f"^{file}: is a folder; bring the file back$"):
+        Config.load(tmp_path)
+    file.rmdir()
+    with open(file, "wb") as huge:
+        huge.truncate(3 << 30)
+    with pytest.raises(InputError, match=f"^{file}: 3,221,225,472 bytes, so it is no file of this program; bring that back$"):
         Config.load(tmp_path)
 
 
@@ -219,7 +280,7 @@ FIXED |= {"n_res_blocks": 6, "ngf": 8, "pool_size": 0, "ema": 0.5, "seed": 1, "p
 
 
 def test_every_setting_is_fixed_or_free():
-    assert set(FREE) | set(FIXED) == set(FIELDS) and not set(FREE) & set(FIXED)
+    assert set(FREE) | set(FIXED) == set(TYPED) and not set(FREE) & set(FIXED)
 
 
 @pytest.mark.parametrize("name", FREE)

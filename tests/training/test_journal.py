@@ -13,13 +13,13 @@ from kills import scalars
 from standin import OneWeight
 from tensorboard.backend.event_processing.plugin_event_accumulator import EventAccumulator
 
-from system import devices
+from system import devices, progress
 from system.cli import InputError, Stopped
 from system.signals import StopSignals
 from training import health, run_folder
 from training.checkpoints import Checkpoints
 from training.config import Config
-from training.journal import Data, Journal, number_type_words
+from training.journal import Data, Journal, epoch_words, number_type_words
 
 LOSSES = {"loss/G": tf.constant(0.25), "loss/cycle": tf.constant(1.5), "learning_rate": tf.constant(0.1)}
 
@@ -88,6 +88,15 @@ def test_a_new_run_says_what_it_is(open_journal, tmp_path, capsys):
     assert not (tmp_path / "config.json").exists()  # which is there before a run is begun
 
 
+def test_what_takes_long_is_announced(open_journal, capsys):
+    journal = open_journal()
+    assert capsys.readouterr().err == "building the training step, which takes up to a minute\n"
+    journal.save(4)
+    assert capsys.readouterr().err == ""
+    journal.end(6)
+    assert capsys.readouterr().err == "saving at step 6\n"
+
+
 def test_a_continued_run_keeps_what_is_changed(open_journal, tmp_path, capsys):
     open_journal(step=4, changed={"ngf": [64, 3]}, ngf=3)
     assert "steps 4 to 6" in capsys.readouterr().out
@@ -148,7 +157,7 @@ def test_what_looks_wrong_is_reported_once_in_three_places(open_journal, tmp_pat
     assert err.count("step 4: warning: G hands its input back") == err.count("G hands") == 1
     assert err.count(f"step 3: {bad['X 3']}") == err.count("left out") == 1
     said = texts(tmp_path)
-    assert said["health/X 3"] == [(3, bad["X 3"])] and said["health/D_X_wins"][0][0] == 6
+    assert said["network_health/X 3"] == [(3, bad["X 3"])] and said["network_health/D_X_wins"][0][0] == 6
     assert {line["event"]: line["says"] for line in history(tmp_path) if "says" in line}["X 3"] == bad["X 3"]
 
 
@@ -157,7 +166,30 @@ def test_progress_is_in_epochs_of_the_larger_domain(open_journal, capsys):
         journal = open_journal(pictures=pictures, batch_size=2)
         capsys.readouterr()
         journal.log(5, healthy(journal))
-        assert capsys.readouterr().err.startswith("5/6 steps  epoch 2.0/2  G 0.250  cycle 1.500")
+        assert capsys.readouterr().err == "5/6 steps  epoch 2.0 of 2.4  G 0.250  cycle 1.500\n"
+
+
+@pytest.mark.parametrize(
+    ("now", "total", "words"),
+    [
+        (1.2, 200, "1.2 of 200"),
+        (0.25, 9.96, "0.2 of 10"),
+        (1, 1, "1.0 of 1"),
+        (0.12, 0.3, "0.12 of 0.30"),
+        (2e-3, 4e-3, "0.0020 of 0.0040"),
+    ],
+)
+def test_a_run_of_less_than_an_epoch_says_which_part_of_it(now, total, words):
+    assert epoch_words(now, total) == words
+
+
+def test_time_left_and_speed_come_first(open_journal, capsys, monkeypatch):
+    journal = open_journal(batch_size=2)
+    monkeypatch.setattr(progress.time, "monotonic", lambda: 10.0)
+    journal.progress(1, healthy(journal), force=True)
+    monkeypatch.setattr(progress.time, "monotonic", lambda: 14.0)
+    journal.progress(2, healthy(journal), force=True)
+    assert capsys.readouterr().err.endswith("2/6 steps  0:16 left  0.50 pictures/s  epoch 0.8 of 2.4  G 0.250  cycle 1.500\n")
 
 
 def test_pictures_and_answers_reach_tensorboard(open_journal, tmp_path):
@@ -166,10 +198,35 @@ def test_pictures_and_answers_reach_tensorboard(open_journal, tmp_path):
     journal.pictures(3, {"X/input": tf.constant(picture), "D_Y/true": tf.constant([0.5, 0.7])})
     journal.end(3)
     found = EventAccumulator(str(tmp_path), {"tensors": 0}).Reload()
-    (image,), (answers,) = found.Tensors("X/input"), found.Tensors("D_Y/true")
+    (image,), (answers,) = found.Tensors("X/1_input"), found.Tensors("D_Y/true")
     assert image.step == answers.step == 3
     assert np.array_equal(tf.io.decode_image(tf.make_ndarray(image.tensor_proto)[2]), picture[0])
     assert tf.make_ndarray(answers.tensor_proto)[:, 2].sum() == 2
+
+
+def test_a_run_keeps_the_tags_that_it_was_begun_with(open_journal, tmp_path):
+    def tags(step: int) -> set[str]:
+        journal = open_journal(step=step, changed={} if step else None)
+        journal.log(step + 1, healthy(journal))
+        journal.pictures(step + 1, {f"X/{kind}": tf.zeros((1, 2, 2, 3), tf.uint8) for kind in ("input", "generated", "reconstruction")})
+        journal.end(step + 1)
+        new = set(EventAccumulator(str(tmp_path), {"tensors": 0}).Reload().Tags()["tensors"])
+        for file in tmp_path.glob("events*"):
+            file.unlink()
+        return new
+
+    pictures = ["X/1_input", "X/generated", "X/reconstruction"]
+    now = tags(0)
+    assert sorted(now)[:3] == pictures and "network_health/G_change" in now
+    groups = sorted({tag.partition("/")[0] for tag in now})  # as TensorBoard does
+    assert groups == ["X", "learning_rate", "loss", "network_health"]
+    assert tags(1) == now
+
+    (first, *_) = history(tmp_path)
+    assert first.pop("tags") == 2
+    (tmp_path / "history.jsonl").write_text(json.dumps(first) + "\n")  # as before there was any order
+    before = {"X/input" if tag == "X/1_input" else tag.replace("network_health", "health") for tag in now}
+    assert tags(2) == tags(3) == before
 
 
 # --- checkpoints

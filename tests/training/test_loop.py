@@ -1,6 +1,7 @@
 """The loop: what is done after which step, what ends it, and what is said then; a model of one weight stands in."""
 
 import errno
+import gc
 import os
 import signal
 from types import SimpleNamespace
@@ -18,7 +19,7 @@ from system.workers import GONE, TROUBLE, Workers
 from training import loop, run_folder
 from training.checkpoints import Checkpoints
 from training.config import Config
-from training.journal import Data
+from training.journal import Data, Journal
 
 
 class Recorder:
@@ -303,7 +304,7 @@ def test_a_run_is_restored_trained_and_told_of(folder, one, capsys):
     trained = model()
     assert loop.run(trained, data(), one, folder, changed={}) == cli.DONE
     assert capsys.readouterr().out.splitlines()[-1] == (
-        f"{folder}: trained to step 6; export it with: python export_graph.py --checkpoint_dir {folder}"
+        f"{folder}: trained to step 6; export it with: {run_folder.export_command(folder, trained.config)}"
     )
     expected, feed = 4.0, batches(4)
     for x, y in (next(feed) for _ in range(2)):
@@ -322,9 +323,21 @@ def test_a_finished_run_is_not_begun_again(folder, one, capsys):
 def test_a_signal_is_the_exit_status(folder, one, capsys, number):
     feed = feed_until(5, lambda: os.kill(os.getpid(), number))
     assert loop.run(model(), data(feed), one, folder, changed={}) == 128 + number
-    last = capsys.readouterr().err.splitlines()[-1]
-    assert last == f"stopped and saved at step 5; continue with: python train.py --load_model {folder}"
+    lines = capsys.readouterr().err.splitlines()
+    assert "saving at step 5" in lines and sum(line.startswith("stopping after the step under way") for line in lines) == 1
+    assert lines[-1] == f"stopped and saved at step 5; continue with: python train.py --load_model {folder}"
     assert Checkpoints(folder, model()).newest == 5
+
+
+def test_the_end_does_not_wait_for_the_garbage_of_the_graphs(folder, one, monkeypatch):
+    seen, end = [], Journal.end
+    monkeypatch.setattr(Journal, "end", lambda *args: seen.append(gc.isenabled()) or end(*args))
+    loop.run(model(), data(), one, folder, changed={})
+    assert seen == [False] and gc.isenabled()
+    monkeypatch.setattr(Journal, "end", lambda *args: raises(InputError("a"))())
+    with pytest.raises(InputError):
+        loop.run(model(7), data(), one, folder, changed={})
+    assert gc.isenabled()
 
 
 def test_only_the_chief_talks(folder, capsys):
@@ -357,7 +370,7 @@ def test_a_follower_restores_and_repairs_nothing(folder, capsys):
 
 
 def test_the_best_and_the_milestones_are_known_to_the_checkpoints(folder, one):
-    run_folder.note_evaluation(folder, {"step": 4}, {"step": 2})
+    run_folder.note_evaluation(folder, {"step": 4}, {"step": 2, "G_kid": 0.5, "F_kid": 0.5})
     checkpoints, _ = loop.restore(model(keep_every=3), one, folder)
     assert (checkpoints.best, checkpoints.is_milestone(6), checkpoints.is_milestone(4)) == (2, True, False)
 

@@ -12,6 +12,7 @@ from conftest import divide, draw, snapshot, write_records
 
 from pictures import fingerprints, shards
 from reader import Reader
+from system import storage
 from system.cli import InputError
 from training import run_folder
 from training.config import Config
@@ -81,6 +82,17 @@ def test_a_run_name_is_no_path(tmp_path, name):
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize("name", ["red\x1b[31m", "a\nb", "a\r", "a\u2028b", "\x9b31m", "\x7f"])
+def test_a_run_name_has_no_control_characters(tmp_path, name):
+    with pytest.raises(InputError, match="--run_name '.*\\\\.*': has a control character or a line break in it") as error:
+        make(tmp_path / "new", name)
+    assert str(error.value).isprintable() and list(tmp_path.iterdir()) == []
+
+
+def test_a_run_name_can_be_of_any_language(tmp_path):
+    assert make(tmp_path, "é 猫\u3000犬 👩\u200d🎨").is_dir()
+
+
 @pytest.mark.parametrize("name", [None, "run"])
 def test_runs_cannot_be_made_where_a_link_leads_nowhere(tmp_path, name):
     (tmp_path / "checkpoints").symlink_to("an unmounted disk")
@@ -109,6 +121,36 @@ def test_what_holds_no_config_is_no_run(tmp_path, name):
     (tmp_path / "no run").mkdir()
     with pytest.raises(InputError, match=f"--load_model {name}: no such run in {tmp_path}"):
         find_run(name, tmp_path)
+
+
+# --- its models
+
+
+@pytest.mark.parametrize(
+    ("X", "Y", "run", "flags"),
+    [
+        ("apple.tfrecords", "orange.tfrecords", "run", " --XtoY_model my_apple2orange.pb --YtoX_model my_orange2apple.pb"),
+        ("orange@4", "x/apple-*", "run", " --XtoY_model my_orange2apple.pb --YtoX_model my_apple2orange.pb"),
+        ("monet.tfrecords", "photo.tfrecords", "a run", ""),
+        ("monet.tfrecords", "photo.tfrecords", "-run", ""),
+    ],
+)
+def test_the_command_that_exports_a_run_names_models_where_others_came_with_the_project(monkeypatch, tmp_path, X, Y, run, flags):
+    monkeypatch.setattr(run_folder, "PROJECT", tmp_path)
+    monkeypatch.chdir(tmp_path)
+    for name in run_folder.SHIPPED:
+        (tmp_path / "pretrained" / name).mkdir(parents=True)
+    folder = {"run": " run", "a run": " 'a run'", "-run": "=-run"}[run]
+    config = Config(X=X, Y=Y)
+    assert run_folder.export_command(Path(run), config) == f"python export_graph.py --checkpoint_dir{folder}{flags}"
+    monkeypatch.setattr(run_folder, "PROJECT", tmp_path / "elsewhere")
+    assert run_folder.export_command(Path(run), config) == f"python export_graph.py --checkpoint_dir{folder}"
+
+
+def test_the_models_that_ship_are_those_that_git_keeps():
+    kept = [line.removeprefix("!/pretrained/") for line in (run_folder.PROJECT / ".gitignore").read_text().splitlines()]
+    assert sorted(name for name in kept if name.endswith(".pb")) == sorted(run_folder.SHIPPED)
+    assert all(run_folder.ships(run_folder.PROJECT / run_folder.EXPORTS / name) for name in run_folder.SHIPPED)
 
 
 # --- the lock
@@ -154,6 +196,32 @@ def test_the_lock_ends_with_its_block(tmp_path):
             pass
 
 
+def test_the_lock_holds_on_a_full_disk_too(tmp_path):
+    program = """
+import resource, signal, sys
+from system.storage import path
+from training.run_folder import locked
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
+with locked(path(sys.argv[1])):
+    print("locked", flush=True)
+    sys.stdin.read()
+"""
+    command = [sys.executable, "-c", program, str(tmp_path)]
+    with subprocess.Popen(command, cwd=Path(__file__).parents[2], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as holder:
+        assert holder.stdout.readline() == "locked\n"
+        with pytest.raises(InputError, match="another process is training there"), locked(tmp_path):
+            pass
+        holder.communicate()
+    assert holder.returncode == 0
+
+
+def test_a_lock_that_is_no_file_is_named(tmp_path):
+    os.mkfifo(tmp_path / ".lock")
+    with pytest.raises(InputError, match=f"^{tmp_path}/.lock: is a pipe or a device; remove it"), locked(tmp_path):
+        pass
+
+
 def test_where_there_are_no_locks_training_goes_on(tmp_path, monkeypatch):
     def flock(file, operation):
         raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
@@ -177,21 +245,39 @@ def test_the_history_grows_by_a_line(tmp_path):
     assert all(line["process"] == os.getpid() and line["host"] and line["time"] for line in lines)
 
 
+@pytest.mark.parametrize("remote", [False, True])
+def test_an_event_begins_a_new_line_after_half_a_one(tmp_path, remote):
+    run = storage.path("ram://history") if remote else tmp_path
+    run.mkdir(exist_ok=True)
+    record(run, "started", 0)
+    storage.append(run / "history.jsonl", '{"time": "2024-02-29 12:0')
+    record(run, "continued", 7)
+    record(run, "finished", 9)
+    assert [entry["event"] for entry in run_folder.history(run)] == ["started", "continued", "finished"]
+    assert (run / "history.jsonl").read_bytes().count(b"\n") == 4
+
+
 def test_a_damaged_evaluation_is_as_none(tmp_path):
-    for text in ("", "[]", '{"best": 3}', '{"best": {"step": "x"}, "last": {"step": 4}}'):
+    best = ['{"step": "x"}', '{"step": 3}', '{"step": 3, "G_kid": 0.5, "F_kid": NaN}', '{"step": 3.0, "G_kid": 0.5, "F_kid": 0.5}', "[3]"]
+    texts = ["", "[]", "null", "\0", "[" * 10_000, '{"best": 3, "last": 3}', '{"last": {"step": true}}', '{"last": {"step": null}}']
+    for text in (*texts, *(f'{{"best": {wrong}, "last": {{"step": 4}}}}' for wrong in best)):
         (tmp_path / "evaluation.json").write_text(text)
         assert run_folder.evaluation(tmp_path) == ({"last": {"step": 4}} if "4" in text else {})
+    (tmp_path / "evaluation.json").unlink()
+    (tmp_path / "evaluation.json").mkdir()
+    assert run_folder.evaluation(tmp_path) == {}
 
 
 def test_what_was_measured_is_remembered(tmp_path):
     assert run_folder.evaluation(tmp_path) == {}
     run_folder.note_evaluation(tmp_path, {"step": 4, "G_kid": 0.5}, None)
     assert run_folder.evaluation(tmp_path) == {"last": {"step": 4, "G_kid": 0.5}}
-    run_folder.note_evaluation(tmp_path, {"step": 6}, {"step": 4})
-    assert run_folder.evaluation(tmp_path) == {"last": {"step": 6}, "best": {"step": 4}}
+    best = {"step": 4, "G_kid": 0.5, "F_kid": 0.0}
+    run_folder.note_evaluation(tmp_path, {"step": 6}, best)
+    assert run_folder.evaluation(tmp_path) == {"last": {"step": 6}, "best": best}
 
 
-@pytest.mark.parametrize(("run", "words"), [("runs/a", " runs/a"), ("a b", " 'a b'"), ("-x", "=-x")])
+@pytest.mark.parametrize(("run", "words"), [("runs/a", " runs/a"), ("a b", " 'a b'"), ("-x", "=-x"), ("\x1b[1m  é\n", " '\\x1b[1m  é\\n'")])
 def test_the_command_that_continues_a_run_can_be_typed(run, words):
     assert run_folder.continue_command(Path(run)) == f"python train.py --load_model{words}"
 
@@ -293,11 +379,32 @@ def test_a_worker_answers_for_its_own_shards(tmp_path):
     assert len(data_contradictions(run, share(0))) == 1 and data_contradictions(run, share(1)) == []
 
 
-@pytest.mark.parametrize("content", [None, "", "{", "[]", "{}", '{"X": 5}', '{"X": {}}', '{"X": {"shards": 5}}'])
-def test_a_run_that_does_not_know_its_data_is_refused(tmp_path, readers, content):
+FINGERPRINT = '{"records": 1, "bytes": 2, "headers": "ab"'
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (None, "no such file"),
+        ("", "is empty"),
+        ("{", "no valid JSON in line 1, column 2"),
+        ("[]", r"\[\] instead of names with values"),
+        ("{}", "X null tells no data"),
+        ('{"X": 5}', "X 5 tells no data"),
+        ('{"X": {}}', "X {} tells no data"),
+        ('{"X": {"shards": 5}}', 'X {"shards": 5} tells no data'),
+        (f'{{"X": {FINGERPRINT.replace("1", "true")}}}}}', "X .* tells no data"),
+        (f'{{"X": {FINGERPRINT.replace("1", "NaN")}}}}}', "X .* tells no data"),
+        (f'{{"X": {FINGERPRINT}, "shards": {{}}}}}}', "X .* tells no data"),
+        (f'{{"X": {FINGERPRINT}, "shards": [null]}}}}', "X .* tells no data"),
+        (f'{{"X": {FINGERPRINT}, "shards": [{FINGERPRINT.replace("ab", "")}, "bytes": []}}]}}}}', "X .* tells no data"),
+    ],
+)
+def test_a_run_that_does_not_know_its_data_is_refused(tmp_path, readers, content, words):
     run = begun(tmp_path, readers)
     (run / "data.json").unlink()
     if content is not None:
         (run / "data.json").write_text(content)
-    with pytest.raises(InputError, match="data.json: missing or damaged"):
+    remedy = f", or begin a new run with this one's networks: --init_from {run}"
+    with pytest.raises(InputError, match=f"^{run}/data.json: {words}; .*{remedy}$"):
         data_contradictions(run, *readers.values())

@@ -31,6 +31,6 @@ def test_sheets_and_texts_are_shown(tmp_path):
     summaries.write({"health/G_copies": "it copies"}, 4)
     summaries.close()
     found = EventAccumulator(str(tmp_path), {"tensors": 0}).Reload()
-    (image,), (text,) = found.Tensors("test"), found.Tensors("health/G_copies")
+    (image,), (text,) = found.Tensors("test"), found.Tensors("network_health/G_copies")
     assert (image.step, text.step, text.tensor_proto.string_val[0]) == (3, 4, b"it copies")
     assert np.array_equal(tf.io.decode_image(tf.make_ndarray(image.tensor_proto)[2]), sheet)

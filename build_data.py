@@ -6,12 +6,11 @@ A picture that TensorFlow decodes as it is (an upright 8-bit RGB JPEG or PNG) is
 import argparse
 import contextlib
 import itertools
-import os
 import random
 import sys
 import time
 
-from pictures import images, shards
+from pictures import damage, images, opening, shards
 from system import cli, devices, storage, threads
 from system.cli import InputError
 from system.progress import Progress
@@ -26,14 +25,13 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     add = parser.add_argument
     add("--X_input_dir", metavar="DIR", type=storage.path, default="data/apple2orange/trainA", help="folder of pictures of domain X")
     add("--Y_input_dir", metavar="DIR", type=storage.path, default="data/apple2orange/trainB", help="folder of pictures of domain Y")
-    add("--X_output_file", metavar="FILE", type=storage.path, default="data/tfrecords/apple.tfrecords", help="TFRecord file to write for X")
-    add(
-        "--Y_output_file", metavar="FILE", type=storage.path, default="data/tfrecords/orange.tfrecords", help="TFRecord file to write for Y"
-    )
+    file = {"metavar": "FILE", "type": storage.file_path}
+    add("--X_output_file", **file, default="data/tfrecords/apple.tfrecords", help="TFRecord file to write for X")
+    add("--Y_output_file", **file, default="data/tfrecords/orange.tfrecords", help="TFRecord file to write for Y")
     add("--max_size", type=cli.Number(int, 0), default=0, help="shrink pictures whose short side is longer than this, pixels; 0: never")
     num_shards = "files to divide each domain into; 4 makes x-00000-of-00004.tfrecords and so on, which train.py takes as x.tfrecords@4"
     add("--num_shards", type=cli.Number(int, 1, MAX_SHARDS), default=1, help=num_shards)
-    add("--strict", action="store_true", help="an unreadable picture is an error, not left out")
+    add("--strict", action="store_true", help="a picture that is unreadable or damaged is an error, not left out or taken")
     add("--overwrite", action="store_true", help="replace output files that exist")
     return parser.parse_args(argv)
 
@@ -44,7 +42,12 @@ def main(argv: list[str] | None = None) -> int:
     for flag, output in zip(("--X_output_file", "--Y_output_file"), outputs, strict=True):
         check_output(flag, output, args.num_shards, args.overwrite)
     storage.check_apart("--Y_output_file", args.Y_output_file, "--X_output_file", args.X_output_file)
-    found = [images.find(folder) for folder in folders]
+    unreadable: list[str] = []
+    found = [images.find(folder, unreadable=unreadable) for folder in folders]
+    if unreadable and args.strict:
+        raise InputError(f"{unreadable[0]}; get the right to read it, or leave out --strict")
+    for line in unreadable:
+        print(f"left out: {cli.on_one_line(line)}", file=sys.stderr)
     for folder, files in zip(folders, found, strict=True):
         check_enough(folder, len(files), args.num_shards)
 
@@ -54,15 +57,17 @@ def main(argv: list[str] | None = None) -> int:
         temporary = [[stack.enter_context(storage.atomic_write(file)) for file in files] for files in shard_files]
         jobs = zip(found, folders, temporary, outputs, strict=True)
         summaries = [write_records(*job, args.max_size, args.strict) for job in jobs]
-    for summary, left_out in summaries:
-        for line in left_out:
-            print(f"left out: {' '.join(line.split())}", file=sys.stderr)
+    for summary, lines in summaries:
+        for line in lines:
+            print(cli.on_one_line(line), file=sys.stderr)
         print(summary, flush=True)
     return cli.DONE
 
 
 def check_output(flag: str, output: AnyPath, num_shards: int, overwrite: bool) -> None:
     """Raises `InputError` unless the shards of `output` can be written, with no others of the same data set beside them."""
+    if output.suffix.lower() in images.SUFFIXES:  # it may be one of those that are to be read
+        raise InputError(f"{flag} {output}: has the suffix of a picture; write to a .tfrecords file")
     storage.check_output(flag, output, overwrite or num_shards > 1)
     for name in shards.names(output, num_shards):
         storage.check_output(flag, storage.path(name), overwrite)
@@ -80,32 +85,33 @@ def check_enough(folder: AnyPath, pictures: int, num_shards: int) -> None:
 def write_records(
     files: list[AnyPath], folder: AnyPath, shard_files: list[AnyPath], output: AnyPath, max_size: int, strict: bool
 ) -> tuple[str, list[str]]:
-    """Writes pictures to `shard_files`, later the shards of `output`; returns a summary, and what was left out. Raises `InputError`."""
+    """Writes pictures to `shard_files`, later the shards of `output`; returns a summary, and what was wrong. Raises `InputError`."""
     import tensorflow as tf
 
     from pictures.records import to_record
 
-    began, left_out, written = time.monotonic(), [], 0
+    began, wrong, written = time.monotonic(), [], 0
     files = deal(random.Random(SEED).sample(files, len(files)), len(shard_files))
     with contextlib.ExitStack() as stack:
         progress = stack.enter_context(contextlib.closing(Progress(len(files), "pictures")))
         writers = [stack.enter_context(tf.io.TFRecordWriter(str(file))) for file in shard_files]
         for done, (picture, encoded) in enumerate(threads.in_order(lambda f: encode(f, max_size), files), 1):
-            if isinstance(encoded, images.PictureError):
-                left_out.append(f"{picture}: {encoded}")
-                if strict:
-                    raise InputError(f"{left_out[0]}; remove it, or leave out --strict")
-            else:
-                name = os.fsencode(picture.relative_to(folder)).decode(errors="replace")  # on a disk it need not be UTF-8
-                writers[written % len(writers)].write(to_record(name, encoded))
+            stored, problem = encoded
+            if problem and strict:
+                raise InputError(f"{picture}: {problem}; remove it, or leave out --strict")
+            if problem:
+                wrong.append(f"{'damaged, but taken' if stored else 'left out'}: {picture}: {problem}")
+            if stored:
+                name = storage.as_text(picture.relative_to(folder))
+                writers[written % len(writers)].write(to_record(name, stored))
                 written += 1
             progress.update(done, lambda: str(folder))
     if not written:
-        raise InputError(f"{folder}: none of its {len(files)} pictures can be read ({left_out[0]})")
+        raise InputError(f"{folder}: none of its {len(files)} pictures can be read ({wrong[0].removeprefix('left out: ')})")
     check_enough(folder, written, len(writers))
-    counts = f"{written} pictures, {len(left_out)} left out"
+    counts = f"{written} pictures, {len(files) - written} left out"
     called = f"{output}@{len(writers)}: {counts}, {len(writers)} shards" if len(writers) > 1 else f"{output}: {counts}"
-    return f"{called}, {sum(map(storage.size, shard_files)):,} bytes, {time.monotonic() - began:.1f} s", left_out
+    return f"{called}, {sum(map(storage.size, shard_files)):,} bytes, {time.monotonic() - began:.1f} s", wrong
 
 
 def deal(files: list[AnyPath], count: int) -> list[AnyPath]:
@@ -118,24 +124,39 @@ def deal(files: list[AnyPath], count: int) -> list[AnyPath]:
     return [file for turn in itertools.zip_longest(*parts) for file in turn if file is not None]
 
 
-def encode(file: AnyPath, max_size: int) -> bytes | images.PictureError:
-    """Returns the file to store for a picture, or the error if it cannot be read. What is stored untouched is decoded once as a check."""
+def encode(file: AnyPath, max_size: int) -> tuple[bytes | None, str | None]:
+    """Returns the file to store for a picture, None if it cannot be read, and what is wrong with it, if anything is.
+
+    What is stored untouched is decoded once as a check.
+    """
+    try:
+        data = storage.read(file)
+        shrink = max_size and min(images.size(data)) > max_size
+        plain, jpeg = images.is_plain(data) and not shrink, data.startswith(opening.JPEG)
+        decodes, problem = check(data) if plain or jpeg else (False, None)
+        if plain and jpeg and not (decodes or problem) and (ended := opening.with_end(data)):
+            data = ended
+            decodes, problem = check(data)
+        if plain and decodes:
+            return data, problem
+        picture = images.decode(data)
+        return images.encode(images.resize_short_side(picture, max_size) if shrink else picture), problem
+    except (images.PictureError, OSError) as e:
+        return None, str(getattr(e, "strerror", e))
+
+
+def check(data: bytes) -> tuple[bool, str | None]:
+    """Tells whether TensorFlow decodes a JPEG or PNG without a word, and what is wrong with it, if that is known."""
     import tensorflow as tf
 
     try:
-        data = file.read_bytes()
-        shrink = max_size and min(images.size(data)) > max_size
-        if images.is_plain(data) and not shrink:
-            with contextlib.suppress(tf.errors.InvalidArgumentError):  # damaged, or a kind that only Pillow reads
-                if data.startswith(b"\xff\xd8"):  # a JPEG, at an eighth of the size: reads the whole file and computes little
-                    tf.io.decode_jpeg(data, channels=3, ratio=8)
-                else:
-                    tf.io.decode_image(data, channels=3, expand_animations=False)
-                return data
-        picture = images.decode(data)
-        return images.encode(images.resize_short_side(picture, max_size) if shrink else picture)
-    except (images.PictureError, OSError) as e:
-        return images.PictureError(getattr(e, "strerror", e))
+        if data.startswith(opening.JPEG):
+            said = damage.said(data)  # which it would print each time that training reads the picture
+            return not said, said or damage.jump(data)
+        tf.io.decode_image(data, channels=3, expand_animations=False)
+        return True, None
+    except tf.errors.InvalidArgumentError:  # damaged, or a kind that only Pillow reads
+        return False, None
 
 
 if __name__ == "__main__":

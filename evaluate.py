@@ -1,7 +1,7 @@
 """How good translations are: against real pictures (--real), the truth (--truth), and themselves after the way back (--model --back).
 
 Translations are the pictures in --fake, or what --model makes of --input. Each flag takes one folder or model for each direction, in the
-same order. Pictures belong together by name, their suffix aside.
+same order. Pictures belong together by name, their suffix aside, and an ending of _A or _B where there is none of that name.
 """
 
 import argparse
@@ -9,7 +9,10 @@ import collections
 import contextlib
 import dataclasses
 import json
+import re
 import sys
+from collections import Counter
+from collections.abc import Collection
 from typing import Any
 
 import numpy as np
@@ -33,10 +36,12 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     add("--back", metavar="MODEL", **several, help="translates back: errors of the round trip, and of --back on --input")
     add("--real", metavar="DIR", **several, help="real pictures of the kind that translations should be: FID, KID")
     add("--truth", metavar="DIR", **several, help="what the translations should be: L1, PSNR, SSIM")
-    add("--features", metavar="MODEL", type=storage.path, help="a SavedModel, pictures → vectors, for FID and KID [Keras' InceptionV3]")
+    add("--trust_model", action="store_true", help="load models whatever operations they are made of, those that read and write files too")
+    network = "a SavedModel, pictures → vectors, for FID and KID; none: measure neither [Keras' InceptionV3]"
+    add("--features", metavar="MODEL", type=storage.path, help=network)
     add("--size", type=cli.Number(int, 8, 4096), help="for FID and KID bring all pictures to N×N first [as they are]")
-    add("--sheet", metavar="FILE", type=storage.path, help="write a contact sheet, .png or .jpg")
-    add("--json", metavar="FILE", type=storage.path, help="write the results as JSON")
+    add("--sheet", metavar="FILE", type=storage.file_path, help="write a contact sheet, .png or .jpg")
+    add("--json", metavar="FILE", type=storage.file_path, help="write the results as JSON")
     add("--overwrite", action="store_true", help="replace output files that exist")
     return parser.parse_args(argv)
 
@@ -44,20 +49,24 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
 def main(argv: list[str] | None = None) -> int:
     args = parse(argv)
     check(args)
+    if args.real and without_features(args):
+        print("--features none: neither FID nor KID is measured, and --real not looked at", file=sys.stderr)
+        args.real = None
     devices.quiet_tensorflow()
     given = [getattr(args, flag) or [None] * len(args.fake or args.model) for flag in ("fake", "input", "model", "back", "real", "truth")]
-    directions = [open_direction(*paths, args.image_size) for paths in zip(*given, strict=True)]  # all, before the long work begins
+    # All of them, before the long work begins.
+    opened = [open_direction(*paths, args.image_size, args.trust_model) for paths in zip(*given, strict=True)]
     network = None
     if args.real:
-        network = features.load(args.features) if args.features else features.inception()
+        network = features.load(args.features, args.trust_model) if args.features else features.inception()
         network = dataclasses.replace(network, first_side=args.size)
-    reals = [map(images.read, images.find(folder)) for folder in args.real] if args.real else [None] * len(directions)
-    results = [direction.measure(real, network) for direction, real in zip(directions, reals, strict=True)]
+    directions = [direction for direction, _ in opened]
+    results = [direction.measure(map(images.read, real) if real else None, network) for direction, real in opened]
     with contextlib.ExitStack() as stack:  # both outputs or none
         if args.json:
             # JSON has no number that is not finite, as the PSNR of equal pictures: null.
             finite = json.loads(json.dumps(results), parse_constant=lambda _: None)
-            stack.enter_context(storage.atomic_write(args.json)).write_text(json.dumps(finite, indent=2) + "\n")
+            stack.enter_context(storage.atomic_write(args.json)).write_text(json.dumps(finite, indent=2) + "\n", encoding="utf-8")
         if args.sheet:
             images.write(args.sheet, images.contact_sheet([row for direction in directions for row in direction.rows.items()]))
     print("\n\n".join(map(describe, results)))
@@ -69,10 +78,13 @@ def check(args: argparse.Namespace) -> None:
     if (args.fake is None) == (args.model is None):
         raise InputError("give either --fake, pictures that are translated, or --model and --input, which makes them")
     for flag, needs in (("model", "input"), ("back", "model"), ("image_size", "model"), ("features", "real"), ("size", "real")):
-        if getattr(args, flag) is not None and getattr(args, needs) is None:
+        if getattr(args, flag) is not None and getattr(args, needs) is None and (flag, str(args.features)) != ("features", "none"):
             raise InputError(f"--{flag}: is of use with --{needs}; give that, too")
-    if not (args.real or args.truth or args.back):
-        raise InputError("nothing to measure by: give --real, --truth or --back")
+    if not (args.truth or args.back):
+        if not args.real:
+            raise InputError("nothing to measure by: give --real, --truth or --back")
+        if without_features(args):
+            raise InputError("--features none: without FID and KID nothing is left to measure; give --truth or --back, or leave it out")
     counts = {flag: len(paths) for flag, paths in vars(args).items() if isinstance(paths, list)}
     if len(set(counts.values())) > 1:
         words = ", ".join(f"--{flag} {count}" for flag, count in counts.items())
@@ -82,8 +94,25 @@ def check(args: argparse.Namespace) -> None:
     for flag, output in (("--sheet", args.sheet), ("--json", args.json)):
         if output:
             storage.check_output(flag, output, args.overwrite)
+            check_sources(args, flag, output)
     if args.sheet and args.json:
         storage.check_apart("--json", args.json, "--sheet", args.sheet)
+
+
+def without_features(args: argparse.Namespace) -> bool:
+    """Tells whether FID and KID are not wanted."""
+    return str(args.features) == "none"
+
+
+def check_sources(args: argparse.Namespace, flag: str, output: AnyPath) -> None:
+    """Raises `InputError` if an output would take the place of a model or of a picture, or be the next run's picture."""
+    models = [("--features", args.features)] * (args.features is not None and not without_features(args))
+    models += [(f"--{name}", model) for name in ("model", "back") for model in getattr(args, name) or []]
+    for name, model in models:
+        storage.check_apart(flag, output, name, model)
+    for folder in (folder for name in ("fake", "input", "real", "truth") for folder in getattr(args, name) or []):
+        if output.suffix.lower() in images.SUFFIXES and storage.resolve(folder) in storage.resolve(output).parents:
+            raise InputError(f"{flag} {output}: would be one of the pictures in {folder}; name another place")
 
 
 class Folder(collections.UserDict):
@@ -99,25 +128,47 @@ class Folder(collections.UserDict):
                 raise InputError(f"{file}: {self.data[name].name} has the same name; remove one of them")
             self.data[name] = file
 
+    def pair(self, names: Collection[str]) -> None:
+        """Finds the pictures that belong to those of `names`, and takes them by these names, too.
+
+        One of another name belongs to it if only an ending of A or B differs, as in 1_A, 1_B, 1_real_B and 1, and it is the only one.
+        """
+        theirs, own = Counter(map(without_ending, names)), Counter(map(without_ending, self.data))
+        by_short = {without_ending(name): file for name, file in self.data.items()}
+        for name in names:
+            short = without_ending(name)
+            if name not in self.data and theirs[short] == own[short] == 1:
+                self.data[name] = by_short[short]
+
     def __getitem__(self, name: str) -> np.ndarray:
         picture = images.read(self.data[name])
-        return images.resize_short_side(picture, self.short_side) if self.short_side else picture
+        try:
+            return images.resize_short_side(picture, self.short_side) if self.short_side else picture
+        except images.PictureError as e:
+            raise images.PictureError(f"{self.data[name]}: {e}") from None
 
 
-def open_direction(fake, input, model, back, real, truth, image_size: int | None) -> Direction:
-    """Returns one way of translating, of paths that are None if not given. Raises `InputError` for what cannot be measured."""
+def without_ending(name: str) -> str:
+    """A picture's name without what tells only in which domain it is: _A, _real_A, _fake_B and the like, as others' programs name them."""
+    return re.sub(r"(_real|_fake)?_[AB]$", "", name, flags=re.IGNORECASE)
+
+
+def open_direction(fake, input, model, back, real, truth, image_size: int | None, trust: bool) -> tuple[Direction, list[AnyPath] | None]:
+    """Returns one way of translating, and the real pictures. Paths may be None. Raises `InputError` for what cannot be measured."""
     fakes, inputs, truths = (Folder(folder) if folder else None for folder in (fake, input, truth))
     names = set(fakes or inputs)
     for found in filter(None, (inputs, truths)):
+        found.pair(names)
         if missing := sorted(names - set(found)):
             raise InputError(f"{found.folder}: has no picture {missing[0]}, which {fake or input} has ({len(missing)} missing)")
+    reals = images.find(real) if real else None
     if real:
         check_count(fake or input, len(names))
-        check_count(real, len(images.find(real)))
-    translators = [model_files.load(file) if file else None for file in (model, back)]
+        check_count(real, len(reals))
+    translators = [model_files.load(file, trust) if file else None for file in (model, back)]
     if model:
         inputs.short_side = image_size or translators[0].image_size
-    return Direction(str(fake or model), fakes, inputs, truths, *map(as_function, translators))
+    return Direction(str(fake or model), fakes, inputs, truths, *map(as_function, translators)), reals
 
 
 def as_function(model) -> Translate | None:

@@ -7,7 +7,6 @@ import argparse
 import re
 import sys
 import time
-from collections import Counter
 from pathlib import PurePath
 
 from formats import model_files
@@ -33,9 +32,12 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     )
     add("--max_megapixels", type=cli.Number(int, 1, 10_000), default=100, help="leave larger pictures out, before or after resizing")
     add("--format", choices=("png", "jpg", "webp", "tif"), default="png", help="format of the pictures in an output folder, and of -")
+    add("--quality", type=cli.Number(int, 1, 100), help="of JPEG and WebP [JPEG: 95; WebP: without loss]")
+    add("--keep_metadata", action="store_true", help="write EXIF, XMP and dots per inch of the input into the output [none of it]")
+    add("--trust_model", action="store_true", help="load models whatever operations they are made of, those that read and write files too")
     add("--cycle", metavar="MODEL", type=storage.path, help="translate back with this model, and write that as well")
     add("--side_by_side", action="store_true", help="write input, output and, with --cycle, the way back in one picture")
-    add("--gallery", metavar="FILE", type=storage.path, help="write a page (.html) of all inputs and outputs to look at")
+    add("--gallery", metavar="FILE", type=storage.file_path, help="write a page (.html) of all inputs and outputs to look at")
     add("--overwrite", action="store_true", help="replace output files that exist")
     add("--resume", action="store_true", help="leave output pictures that exist as they are, and make the others")
     add("--shard", metavar="I/N", type=share, help="translate every N-th picture of a folder, from the I-th on (counted from 0) [all]")
@@ -58,51 +60,70 @@ def main(argv: list[str] | None = None) -> int:
         raise InputError("--resume --overwrite: one keeps the pictures that exist, the other replaces them; leave one out")
     if args.image_size and args.keep_size:
         raise InputError("--image_size --keep_size: one changes the size, the other does not; leave one out")
-    several, jobs = plan(args)
+    unreadable: list[str] = []
+    several, jobs = plan(args, unreadable)
+    check_quality(args, jobs)
     if args.gallery:
         if args.gallery.suffix.lower() not in (".html", ".htm"):
             raise InputError(f"--gallery {args.gallery}: write to a file that ends in .html")
         storage.check_output("--gallery", args.gallery, args.overwrite or args.resume)
+        check_sources(args, jobs, "--gallery", [args.gallery])
     # A picture that exists is complete: it is renamed to its name once it is written.
     remaining = [job for job in jobs if not (args.resume and all(file is not PIPE and storage.lexists(file) for file in job.outputs))]
 
-    model, back = model_files.load(args.model), model_files.load(args.cycle) if args.cycle else None
+    model, back = (model_files.load(file, args.trust_model) if file else None for file in (args.model, args.cycle))
     for one in (model, back):
         if one and one.fixed_size and args.image_size not in (None, one.fixed_size):
             raise InputError(f"--image_size {args.image_size}: {one.file} is for {one.fixed_size} only; use that, or leave it out")
     began, max_pixels, suffix = time.monotonic(), args.max_megapixels * 10**6, f".{args.format}"
     translation = Translation(
-        model, back, args.image_size, args.keep_size, args.tile, max_pixels, args.side_by_side, suffix, thumbnails=bool(args.gallery)
+        model,
+        back,
+        args.image_size,
+        args.keep_size,
+        args.tile,
+        max_pixels,
+        args.side_by_side,
+        suffix,
+        args.quality,
+        args.keep_metadata,
+        thumbnails=bool(args.gallery),
     )
     translation.run(remaining)
     left_out, differences = translation.left_out, translation.differences
     if left_out and not several:
         raise InputError(left_out[0])
-    for line in left_out:
-        print(f"left out: {' '.join(line.split())}", file=sys.stderr)
+    for words, lines in (("damaged, but translated", sorted(translation.damaged)), ("left out", unreadable + left_out)):
+        for line in lines:
+            print(f"{words}: {cli.on_one_line(line)}", file=sys.stderr)
     if args.gallery:
         translation.write_gallery(args.gallery, jobs)
     words = [f"{len(remaining) - len(left_out)} of {len(jobs)} translated on {model.device} in {time.monotonic() - began:.1f} s"]
     words += [f"{len(jobs) - len(remaining)} were there"] * args.resume
     words += [f"after the way back they differ by {sum(differences) / len(differences):.2%} of the range"] if differences else []
     print(f"{args.output}: {', '.join(words)}", file=sys.stderr if args.output == "-" else sys.stdout)
-    return cli.PARTIAL if left_out else cli.DONE
+    return cli.PARTIAL if unreadable or left_out else cli.DONE
 
 
-def plan(args: argparse.Namespace) -> tuple[bool, list[Job]]:
-    """Whether --input means several pictures, and the jobs: all, or --shard's share. Raises `InputError` for what is known to fail."""
-    folder, files = find(args)
+def plan(args: argparse.Namespace, unreadable: list[str]) -> tuple[bool, list[Job]]:
+    """Whether --input means several pictures, and the jobs: all, or --shard's share. Raises `InputError` for what is known to fail.
+
+    Folders that cannot be read are added to `unreadable`.
+    """
+    folder, files = find(args, unreadable)
     output = storage.path(args.output)
     if folder is None:
         if args.shard:
             i, n = args.shard
             raise InputError(f"--shard {i}/{n}: --input {args.input} is a single picture; leave out --shard, or name a folder")
         if args.output == "-":
+            if sys.stdout.isatty():
+                raise InputError("--output -: is a terminal; name a file, or redirect it")
             output = PIPE
-        elif output.is_dir():
+        elif output.is_dir() or args.output.endswith("/"):  # the latter is a new folder
             output /= f"{'stdin' if args.input == '-' else files[0].stem}.{args.format}"
         if output is not PIPE and output.suffix.lower() not in images.FORMATS:
-            raise InputError(f"--output {output}: write to one of {' '.join(images.FORMATS)}")
+            raise InputError(f"--output {output}: write to one of {' '.join(images.FORMATS)}, or to a folder, {output}/")
         jobs = [Job(files[0], args.input, [output])]
     else:
         if args.output == "-" or storage.lexists(output) and not output.is_dir():
@@ -115,8 +136,8 @@ def plan(args: argparse.Namespace) -> tuple[bool, list[Job]]:
         for job in jobs:
             (output,) = job.outputs
             job.outputs.append(output.with_name(f"{output.stem}_back{output.suffix}"))
-    if same := [str(file) for file, n in Counter(file for job in jobs for file in job.outputs).items() if n > 1]:
-        raise InputError(f"--input {args.input}: several pictures would become {name_first(same)}; rename them")
+    check_collisions(args.input, jobs)
+    check_sources(args, jobs, "--output", [file for job in jobs for file in job.outputs])
     if args.shard:
         jobs = jobs[args.shard[0] :: args.shard[1]]
     outputs = [file for job in jobs for file in job.outputs if file is not PIPE]
@@ -128,26 +149,67 @@ def plan(args: argparse.Namespace) -> tuple[bool, list[Job]]:
     return folder is not None, jobs
 
 
-def find(args: argparse.Namespace) -> tuple[AnyPath | None, list[AnyPath | PurePath]]:
-    """Returns the folder in which --input means several pictures, None for a single one, and the pictures. Raises `InputError`."""
+def find(args: argparse.Namespace, unreadable: list[str]) -> tuple[AnyPath | None, list[AnyPath | PurePath]]:
+    """Returns the folder in which --input means several pictures, None for a single one, and the pictures. Raises `InputError`.
+
+    Those in a folder --output within that folder are left out: they are what an earlier run has made.
+    """
     source, output = storage.path(args.input), storage.path(args.output)
     if args.input == "-":
         return None, [PIPE]
     if source.is_dir():
-        files = images.find(source)
-        if (args.resume or args.shard) and storage.resolve(output).is_relative_to(storage.resolve(source)):
-            raise InputError(
-                f"--output {output}: in --input {source}, where --resume and --shard would find translations; name another folder"
-            )
-        return source, files
+        if storage.resolve(output) == storage.resolve(source):
+            raise InputError(f"--output {output}: is the folder of --input, where translations and pictures would get mixed; name another")
+        return source, images.find(source, output, unreadable)
+    if storage.is_special(source):
+        raise InputError(f"--input {args.input}: is a pipe or a device; a picture from a pipe is read with --input -")
     if source.exists():
         return None, [source]
-    if not re.search(r"[*?[]", args.input):
+    if not storage.is_pattern(args.input):
         raise InputError(f"--input {args.input}: no such picture or folder")
-    files = sorted(file for file in map(storage.path, storage.glob(args.input)) if file.is_file())
+    folder, errors = storage.pattern_parts(args.input)[0], []
+    files = sorted(file for file in map(storage.path, storage.glob(args.input, errors.append)) if not file.is_dir())
+    made, within = storage.resolve(output), storage.resolve(folder)
+    if made != within and made not in within.parents:
+        files = [file for file in files if made not in storage.resolve(file).parents]
     if not files:
         raise InputError(f"--input {args.input}: no file is called like that")
-    return storage.path(re.split(r"[*?[]", args.input)[0] + "x").parent, files  # the folder that is named before the pattern begins
+    unreadable += map(storage.told_unreadable, errors)
+    return folder, files
+
+
+def check_collisions(source: str, jobs: list[Job]) -> None:
+    """Raises `InputError`, which names both, if two pictures would become one file."""
+    by_output: dict[AnyPath | PurePath, list[str]] = {}
+    for job in jobs:
+        for file in job.outputs:
+            by_output.setdefault(file, []).append(job.name)
+    if same := {file: names for file, names in by_output.items() if len(names) > 1}:
+        file, names = next(iter(same.items()))
+        more = f" (and {len(same) - 1} more like it)" if len(same) > 1 else ""
+        raise InputError(f"--input {source}: {' and '.join(names)} would become the same file, {file}{more}; rename one")
+
+
+def check_sources(args: argparse.Namespace, jobs: list[Job], flag: str, outputs: list[AnyPath | PurePath]) -> None:
+    """Raises `InputError` if one of the pictures to translate would be replaced, or a model, or an output be put into a model."""
+    sources = {storage.identity(job.source): job.source for job in jobs if job.source is not PIPE}
+    models = [(name, model) for name, model in (("--model", args.model), ("--cycle", args.cycle)) if model]
+    for name, model in models:
+        for file in {file.parent: file for file in outputs if file is not PIPE}.values():  # one of each folder
+            if storage.resolve(model) in (folder := storage.resolve(file.parent), *folder.parents):
+                raise InputError(f"{flag} {file}: is inside {name} {model}; name another place")
+        if file := next((file for file in outputs if file is not PIPE and storage.identity(file) == storage.identity(model)), None):
+            raise InputError(f"{flag} {file}: would replace {name} {model}; name another place")
+    for file in outputs:
+        if source := sources.get(storage.identity(file)):
+            raise InputError(f"{flag} {file}: would replace {source}, which is to be translated; name another place")
+
+
+def check_quality(args: argparse.Namespace, jobs: list[Job]) -> None:
+    """Raises `InputError` if --quality is given for pictures of a format that has none."""
+    suffix = next((file.suffix for job in jobs for file in job.outputs if file is not PIPE), f".{args.format}")
+    if args.quality and images.FORMATS[suffix.lower()] not in ("JPEG", "WEBP"):
+        raise InputError(f"--quality {args.quality}: {suffix} has none, it loses nothing; leave it out, or write .jpg or .webp")
 
 
 def name_first(files: list[str]) -> str:

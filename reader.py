@@ -3,8 +3,9 @@
 Which record, crop and flip row i of step t gets is a function of (seed, t, i) alone, so any step can be the first, at once.
 """
 
+import os
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 import tensorflow as tf
@@ -16,6 +17,7 @@ from system.cli import InputError
 from utils import convert2float
 
 _DAMAGED, _NO_PICTURE = "damaged or cut off", "no picture in it"
+_MOST = 1 << 24  # pixels that a picture is resized to; one that would have more, of 6000×1 say, takes gigabytes
 
 
 class Reader:
@@ -28,6 +30,7 @@ class Reader:
 
     `rows` and `share` are for one of several processes that train together. `rows`: (first, count) of the rows of every batch that this
     reader feeds. `share`: (process, processes): each reads its own shards of FILE@N, and makes its own batches of them.
+    `decoder`: how pictures are decoded, see `from_record`.
 
     Opening checks the files; raises `InputError`. `len(reader)` counts the records, `total` those of all processes; `bad` are left out.
     """
@@ -44,10 +47,11 @@ class Reader:
         skip_bad_records: bool = False,
         rows: tuple[int, int] | None = None,
         share: tuple[int, int] | None = None,
+        decoder: str = "exact",
     ):
         self.file = shards.describe(data)
         self.image_size, self.load_size, self.batch_size = image_size, load_size or image_size, batch_size
-        self.name, self.training, self.skip_bad_records, self.share = name, training, skip_bad_records, share
+        self.name, self.training, self.skip_bad_records, self.share, self.decoder = name, training, skip_bad_records, share, decoder
         # The name is part of the seed: X and Y of equal count would otherwise meet in the same pairs in every epoch.
         self.seed = (seed, zlib.crc32(name.encode()) + (share[0] if share else 0))
         self.first_row, self.row_count = rows or (0, batch_size)
@@ -86,7 +90,8 @@ class Reader:
         for first, shard in zip(self.firsts.tolist(), self.shards, strict=True):
             problem = self._problem(first)
             if problem == _NO_PICTURE:
-                raise InputError(f"{shard.file}: record 0 has no {' and '.join(FEATURES)}, or no picture in it; make it with build_data.py")
+                problem = f"record 0 has no {' and '.join(FEATURES)}, or no picture that can be read"
+                raise InputError(f"{shard.file}: {problem}; make it with build_data.py")
             if problem and not self.skip_bad_records:
                 remedy = "make it anew with build_data.py --overwrite, or add --skip_bad_records"
                 raise InputError(f"{shard.file}: damaged in record 0; {remedy}")
@@ -138,7 +143,8 @@ class Reader:
     def bad_records(self, step: int) -> dict[int, str]:
         """This step's records that cannot be read: number → what is wrong with it. Raises `BadRecord` if a whole file cannot be read."""
         begin = step * self.batch_size + self.first_row
-        indices = {int(self._index(tf.constant(row, tf.int64))) for row in range(begin, begin + self.row_count)}
+        rows = range(begin, begin + self.row_count)
+        indices = {int(self._index(tf.constant(row, tf.int64))) if self.training else row % len(self) for row in rows}
         problems = {}
         for number in sorted({self.stand_ins.get(index, index) for index in indices}):
             try:
@@ -152,7 +158,7 @@ class Reader:
         numbers = (first_step * self.row_count, tf.int64.max) if self.training else (0, len(self))
         picture = self._training_picture if self.training else self._evaluation_picture
         picture = tf.autograph.experimental.do_not_convert(picture)  # there is nothing to convert, and looking for it takes long
-        pictures = tf.data.Dataset.range(*numbers).map(picture, num_parallel_calls=tf.data.AUTOTUNE)
+        pictures = tf.data.Dataset.range(*numbers).map(picture, num_parallel_calls=os.cpu_count() or 1)
         return pictures.batch(self.row_count, drop_remainder=self.training).prefetch(tf.data.AUTOTUNE)
 
     def _problem(self, number: int) -> str | None:
@@ -164,7 +170,7 @@ class Reader:
             return _DAMAGED
         try:
             from_record(record)
-        except tf.errors.InvalidArgumentError:
+        except (tf.errors.InvalidArgumentError, UnicodeDecodeError):  # the latter: TensorFlow quotes what is no record of pictures
             return _NO_PICTURE
         return None
 
@@ -190,33 +196,74 @@ class Reader:
     def _training_picture(self, n: tf.Tensor) -> tf.Tensor:
         """The n-th picture that this reader feeds."""
         row = n // self.row_count * self.batch_size + self.first_row + n % self.row_count
-        picture = self._resized(self._index(row), self.load_size)
         chance = tf.random.fold_in(tf.random.fold_in(self.seed, -1), row)  # -1 is no epoch
-        picture = tf.image.stateless_random_crop(picture, (self.image_size, self.image_size, 3), tf.random.fold_in(chance, 0))
+
+        def anywhere(room: tf.Tensor) -> tf.Tensor:  # as tf.image.stateless_random_crop
+            number = tf.random.stateless_uniform((3,), tf.random.fold_in(chance, 0), maxval=tf.int32.max, dtype=tf.int32)
+            return number[:2] % (room + 1)
+
+        picture = self._cut(self._index(row), self.load_size, anywhere)
         picture = tf.image.stateless_random_flip_left_right(picture, tf.random.fold_in(chance, 1))
         return tf.clip_by_value(convert2float(picture), -1, 1)
 
     def _evaluation_picture(self, index: tf.Tensor) -> tf.Tensor:
-        picture = self._resized(index, self.image_size)
-        picture = tf.image.resize_with_crop_or_pad(picture, self.image_size, self.image_size)
+        picture = self._cut(index, self.image_size, lambda room: room // 2)
         return tf.clip_by_value(convert2float(picture), -1, 1)
 
-    def _resized(self, index: tf.Tensor, short_side: int) -> tf.Tensor:
-        """A record's picture as float32 (H, W, 3) whose shorter side is `short_side`, aspect kept; bicubic may leave 0 … 255."""
-        _, picture = from_record(self._record(index))
-        size = tf.cast(tf.shape(picture)[:2], tf.float64)
-        size = tf.cast(tf.round(size * (short_side / tf.reduce_min(size))), tf.int32)
-        return tf.image.resize(picture, size, "bicubic", antialias=True)
+    def _cut(self, index: tf.Tensor, short_side: int, place: Callable[[tf.Tensor], tf.Tensor]) -> tf.Tensor:
+        """A square of `image_size` from a record's picture, whose shorter side becomes `short_side`, aspect kept; float32 (H, W, 3).
+
+        `place`: how much more the picture has, int32 (2,) → where the square begins. Bicubic may leave 0 … 255.
+        """
+        _, picture = from_record(self._record(index), self.decoder)
+        own = tf.cast(tf.shape(picture)[:2], tf.float64)
+        size = tf.cast(tf.round(own * (short_side / tf.reduce_min(own))), tf.int32)
+        cut = resized_square(picture, size, place(size - self.image_size), self.image_size, _MOST)
+        return tf.ensure_shape(cut, (self.image_size, self.image_size, 3))
+
+
+_SIZES = [tf.TensorSpec((2,), tf.int32)] * 2 + [tf.TensorSpec((), tf.int32), tf.TensorSpec((), tf.int64)]
+
+
+@tf.function(input_signature=[tf.TensorSpec((None, None, 3), tf.uint8), *_SIZES], autograph=False)  # traced once for all readers
+def resized_square(picture: tf.Tensor, size: tf.Tensor, begin: tf.Tensor, side: tf.Tensor, most: tf.Tensor) -> tf.Tensor:
+    """The square of `side` pixels at `begin` (2,) of a picture, uint8 (H, W, 3), that is resized to `size` (2,); float32 (side, side, 3).
+
+    Where that would be more than `most` pixels, only those are computed that are in the square.
+    """
+
+    def of_whole():
+        resized = tf.image.resize(picture, size, "bicubic", antialias=True)
+        return tf.slice(resized, tf.pad(begin, [[0, 1]]), [side, side, 3])
+
+    def alone():
+        own, start = tf.cast(tf.shape(picture)[:2], tf.float64), tf.cast(begin, tf.float64)
+        scale = tf.cast(size, tf.float64) / own
+        margin = 4 / tf.minimum(scale, 1)  # pixels that the interpolation looks at, and two more
+        first = tf.maximum(tf.floor(start / scale - margin), 0)
+        last = tf.minimum(tf.math.ceil((start + tf.cast(side, tf.float64)) / scale + margin), own)
+        (top, left), (bottom, right) = tf.unstack(tf.cast(first, tf.int32)), tf.unstack(tf.cast(last, tf.int32))
+        return tf.raw_ops.ScaleAndTranslate(
+            images=picture[tf.newaxis, top:bottom, left:right],
+            size=[side, side],
+            scale=tf.cast(scale, tf.float32),
+            translation=tf.cast(first * scale - start, tf.float32),
+            kernel_type="keyscubic",
+        )[0]
+
+    return tf.cond(tf.reduce_prod(tf.cast(size, tf.int64)) > most, alone, of_whole)
 
 
 def feed_pairs(X: Reader, Y: Reader, step: int = 0) -> Iterator[tuple[tf.Tensor, tf.Tensor]]:
     """Yields the batches of both from `step` on, without end. Records that cannot be read are left out, or raise `BadRecord`."""
+    options = tf.data.Options()
+    options.autotune.enabled = False  # the end of a run would wait for what it is just trying out, now and then 20 seconds
     while True:
         try:
-            for pair in tf.data.Dataset.zip((X.feed(step), Y.feed(step))):
+            for pair in tf.data.Dataset.zip((X.feed(step), Y.feed(step))).with_options(options):
                 yield pair
                 step += 1
-        except tf.errors.OpError:
+        except (tf.errors.OpError, UnicodeDecodeError):
             found = False
             for reader in (X, Y):
                 bad = reader.bad_records(step)

@@ -6,22 +6,16 @@ other's truth. All that shapes a picture shows in both domains: the truth can be
 
 import argparse
 import contextlib
-import itertools
-import multiprocessing
 import os
-import signal
 import sys
 import tempfile
 from collections.abc import Iterator
-from concurrent.futures import Executor, ProcessPoolExecutor
 from pathlib import Path
-
-import numpy as np
 
 from pictures import images
 from pictures.fruit import draw
 from pictures.scenes import SPLITS, scene
-from system import cli, storage
+from system import cli, leftovers, storage
 from system.progress import Progress
 
 FOLDERS = ("trainA", "trainB", "testA", "testB")
@@ -35,7 +29,7 @@ def _placed(output: Path) -> Iterator[Path]:
             new.mkdir()
             yield new
         return
-    with tempfile.TemporaryDirectory(prefix=".tmp-", dir=output) as temporary:
+    with tempfile.TemporaryDirectory(prefix=leftovers.prefix("pictures"), dir=output) as temporary:
         new, old = Path(temporary, "new"), Path(temporary, "old")
         new.mkdir()
         old.mkdir()
@@ -47,19 +41,9 @@ def _placed(output: Path) -> Iterator[Path]:
             os.replace(folder, place)
 
 
-def _picture(job: tuple[str, int], seed: int, size: int) -> np.ndarray:
-    folder, index = job
-    return draw(scene(seed, folder if folder in SPLITS else "test", index), folder[-1], size)
-
-
-def _workers() -> Executor:
-    """Returns a process for each core: drawing is many small steps, in which threads wait for each other."""
-    return ProcessPoolExecutor(os.cpu_count(), multiprocessing.get_context("spawn"), signal.signal, (signal.SIGINT, signal.SIG_IGN))
-
-
 def parse(argv: list[str] | None) -> argparse.Namespace:
     parser = cli.Parser(__doc__)
-    parser.add_argument("--output_dir", metavar="DIR", default="data/fruit", help=f"folder to hold {', '.join(FOLDERS)}")
+    parser.add_argument("--output_dir", metavar="DIR", type=storage.path, default="data/fruit", help=f"folder to hold {', '.join(FOLDERS)}")
     parser.add_argument("--size", type=cli.Number(int, 32, 1024, multiple=4), default=64, help="side of the pictures, pixels")
     parser.add_argument("--n_train", type=cli.Number(int, 1, 100_000), default=200, help="training pictures of each domain")
     parser.add_argument("--n_test", type=cli.Number(int, 1, 100_000), default=24, help="test pairs")
@@ -70,22 +54,26 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
 
 def main(argv: list[str] | None = None) -> None:
     args = parse(argv)
-    output = Path(os.path.realpath(args.output_dir))
-    storage.check_place(output)
+    output = storage.resolve(args.output_dir)
+    if not isinstance(output, Path):
+        raise cli.InputError(f"--output_dir {args.output_dir}: is not on this machine; name a folder of this machine")
     if os.path.lexists(output) and not output.is_dir():
         raise cli.InputError(f"--output_dir {args.output_dir}: is a file; name a folder")
+    storage.check_place(output / FOLDERS[0])
+    leftovers.remove(output)
     if output.exists() and any(output.iterdir()) and not args.overwrite:
         raise cli.InputError(f"--output_dir {args.output_dir}: is not empty; --overwrite replaces {', '.join(FOLDERS)} in it")
 
     jobs = [(folder, i) for folder in FOLDERS for i in range(args.n_test if folder.startswith("test") else args.n_train)]
     progress = Progress(len(jobs), "pictures")
-    with _placed(output) as new, _workers() as pool:
-        pictures = pool.map(_picture, jobs, itertools.repeat(args.seed), itertools.repeat(args.size))
-        for done, ((folder, index), picture) in enumerate(zip(jobs, pictures, strict=True), 1):
-            images.write(new / folder / f"{index:04d}.png", picture)
+    with _placed(output) as new:
+        for done, (folder, index) in enumerate(jobs, 1):
+            drawn = scene(args.seed, folder if folder in SPLITS else "test", index)
+            images.write(new / folder / f"{index:04d}.png", draw(drawn, folder[-1], args.size))
             progress.update(done)
     progress.close()
-    print(f"{args.output_dir}: {args.n_train} apples, {args.n_train} oranges, {args.n_test} test pairs, {args.size}×{args.size}")
+    summary = f"{args.output_dir}: {args.n_train} apples, {args.n_train} oranges, {args.n_test} test pairs, {args.size}×{args.size}"
+    print(cli.on_one_line(summary))
 
 
 if __name__ == "__main__":

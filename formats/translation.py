@@ -11,8 +11,9 @@ from pathlib import PurePath
 import numpy as np
 
 from formats.translator import Translator
-from pictures import gallery, images, tiling
-from system import storage, threads
+from pictures import cutouts, damage, gallery, images, opening, tiling
+from pictures.metadata import Metadata
+from system import console, storage, threads
 from system.progress import Progress
 from system.storage import AnyPath
 
@@ -20,7 +21,8 @@ PIPE = PurePath("-")  # standard input or output in the place of a file
 BATCH_PIXELS = 4 * 256**2  # pictures of one size are translated together, up to so many pixels
 LARGE = 2**24  # pixels from which on a picture is decoded when it is its turn, not ahead of time
 
-Picture = tuple[np.ndarray, np.ndarray | None]  # uint8 (H, W, 3) and, if the picture has it, alpha, uint8 (H, W)
+# uint8 (H, W, 3); alpha, uint8 (H, W), if the picture has it; and, if they are asked for, its metadata
+Picture = tuple[np.ndarray, np.ndarray | None, Metadata | None]
 
 
 @dataclass
@@ -51,8 +53,11 @@ class Translation:
     max_pixels: int = images.MAX_PIXELS  # larger pictures are left out
     side_by_side: bool = False  # all that belongs to a picture is written as one
     pipe_format: str = ".png"  # of what is written to `PIPE`
+    quality: int | None = None  # of JPEG and WebP, see `images.encode`
+    keep_metadata: bool = False  # EXIF, XMP and dots per inch are written, too
     thumbnails: bool = False  # are kept for `write_gallery`
     left_out: list[str] = field(default_factory=list)  # the pictures that could not be translated or written, and why
+    damaged: list[str] = field(default_factory=list)  # the pictures that were translated although they are not whole, and what is wrong
     differences: list[float] = field(default_factory=list)  # between each input and its way back, as shares of the range
 
     def __post_init__(self):
@@ -66,11 +71,11 @@ class Translation:
         self.progress, self.done, writing = Progress(len(jobs), "pictures"), 0, deque()
         with ThreadPoolExecutor(1) as writer:
             for batch in self.batches(self.read_all(jobs)):
-                passed = [np.stack([pixels for _, (pixels, _) in batch])]  # the pictures, their translations, the way back
+                passed = [np.stack([pixels for _, (pixels, *_) in batch])]  # the pictures, their translations, the way back
                 for model in self.models:
                     passed.append(self.translate(model, passed[-1], batch[0][0].name))
-                for (job, (_, alpha)), *pictures in zip(batch, *passed, strict=True):
-                    writing.append(writer.submit(self.write, job, pictures, alpha))
+                for (job, (_, *rest)), *pictures in zip(batch, *passed, strict=True):
+                    writing.append(writer.submit(self.write, job, pictures, *rest))
                 while len(writing) > (0 if passed[0][0].size > LARGE else 8):
                     writing.popleft().result()
                 self.done += len(batch)
@@ -94,7 +99,9 @@ class Translation:
         """Returns a picture in the size to translate, or why there is none; of a large one its file, to be handed in again as `data`."""
         try:
             if data is None:
-                data = sys.stdin.buffer.read() if job.source is PIPE else job.source.read_bytes()
+                data = sys.stdin.buffer.read() if job.source is PIPE else storage.read(job.source)
+                if job.source is PIPE and not data:
+                    raise images.PictureError("standard input is empty; send a picture there, or name a file")
                 width, height = images.size(data, self.max_pixels)
                 if width * height >= LARGE:
                     return data
@@ -103,7 +110,10 @@ class Translation:
             size = size_for(self.model, height, width, self.image_size, self.keep_size)
             if size[0] * size[1] > self.max_pixels:
                 raise images.PictureError(f"{width}×{height} would become {size[1]}×{size[0]}, more than --max_megapixels; try --keep_size")
-            return images.resize(pixels, *size), None if alpha is None else images.resize(alpha, *size)
+            if data.startswith(opening.JPEG) and (problem := damage.of_jpeg(data)):
+                self.damaged.append(f"{job.source}: {problem}")
+            pixels, alpha = (images.resize(pixels, *size), None) if alpha is None else cutouts.resize(pixels, alpha, *size)
+            return pixels, alpha, images.metadata_of(data, self.max_pixels) if self.keep_metadata else None
         except images.PictureError as e:
             return e
         except OSError as e:
@@ -141,7 +151,7 @@ class Translation:
             self.tile = max(tiling.LEAST, self.tile // 2)
         return np.concatenate([self.translate(model, one[np.newaxis], name) for one in pixels])
 
-    def write(self, job: Job, pictures: list[np.ndarray], alpha: np.ndarray | None) -> None:
+    def write(self, job: Job, pictures: list[np.ndarray], alpha: np.ndarray | None, kept: Metadata | None) -> None:
         """Writes what the models have made of a picture. `pictures`: this, its translation and, if there is one, the way back."""
         if self.back:
             self.differences.append(float(np.abs(pictures[2].astype(np.int16) - pictures[0]).mean() / 255))
@@ -154,10 +164,9 @@ class Translation:
         try:
             for output, pixels in zip(job.outputs, translated, strict=True):
                 if output is PIPE:
-                    sys.stdout.buffer.write(images.encode(pixels, self.pipe_format, alpha))
-                    sys.stdout.buffer.flush()
+                    console.write_bytes(images.encode(pixels, self.pipe_format, alpha, self.quality, kept))
                 else:
-                    images.write(output, pixels, alpha)
+                    images.write(output, pixels, alpha, self.quality, kept)
         except images.PictureError as e:  # too large for its format
             self.left_out.append(f"{job.source}: {e}")
 
@@ -167,9 +176,9 @@ class Translation:
             if job.name not in self.shown:
                 with contextlib.suppress(images.PictureError):
                     self.shown[job.name] = [gallery.thumbnail(images.read(file)) for file in (job.source, *job.outputs)]
-        rows = [(job.name, self.shown[job.name]) for job in jobs if job.name in self.shown]
+        rows = [(storage.as_text(job.name), self.shown[job.name]) for job in jobs if job.name in self.shown]
         source, target = (self.model.metadata.get(domain, domain) for domain in ("source", "target"))
         columns = [source, f"{target} (generated)"] + [f"{source} (back again)"] * bool(self.back)
         note = ", back with ".join(str(model.file) for model in self.models)
         with storage.atomic_write(file) as temporary:
-            temporary.write_text(gallery.page(f"{source} → {target}", note, columns, rows))
+            temporary.write_bytes(gallery.page(f"{source} → {target}", note, columns, rows).encode(errors="replace"))

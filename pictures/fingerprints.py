@@ -5,6 +5,7 @@ these up and keeps theirs as "shards": they tell how many records a file had tha
 """
 
 import hashlib
+from typing import Any
 
 import numpy as np
 
@@ -24,6 +25,15 @@ def joined(parts: list[dict]) -> dict:
     total = {key: sum(part[key] for part in parts) for key in ("records", "bytes")}
     total["headers"] = digest(*(part["headers"].encode() for part in parts))
     return total | ({"shards": parts} if len(parts) > 1 else {})
+
+
+def is_one(data: Any) -> bool:
+    """Tells whether this is the fingerprint of a file or of several, and not just anything that a damaged file may hold."""
+    parts = data.get("shards", []) if isinstance(data, dict) else None
+    kinds = {"records": int, "bytes": int, "headers": str}
+    return isinstance(parts, list) and all(
+        isinstance(one, dict) and all(type(one.get(key)) is kind for key, kind in kinds.items()) for one in (data, *parts)
+    )
 
 
 def contradiction(reader, begun: dict) -> str | None:

@@ -20,11 +20,10 @@ PAGE = """<!DOCTYPE html>
   body {{ font: 15px/1.4 system-ui, sans-serif; margin: 2rem auto; max-width: {width}px; padding: 0 1rem; }}
   h1 {{ font-size: 1.3rem; margin: 0 0 .2rem; }}
   p {{ margin: 0 0 1.5rem; opacity: .7; }}
-  table {{ border-collapse: collapse; width: 100%; }}
-  th {{ font-weight: 600; text-align: left; padding: 0 .5rem .5rem 0; }}
-  td {{ padding: 0 .5rem .9rem 0; vertical-align: top; width: {share}%; }}
-  img {{ display: block; max-width: 100%; height: auto; }}
-  caption {{ caption-side: bottom; }}
+  table {{ border-collapse: collapse; width: min-content; }}
+  th {{ font-weight: 600; text-align: left; vertical-align: bottom; padding: 0 .5rem .5rem 0; }}
+  td {{ padding: 0 .5rem .9rem 0; vertical-align: top; }}
+  img {{ display: block; max-width: calc((100vw - 2rem) / {n} - .5rem); height: auto; }}
   .name {{ font-size: .85rem; opacity: .7; padding: .1rem 0 .2rem; overflow-wrap: anywhere; }}
 </style>
 <h1>{title}</h1>
@@ -56,4 +55,4 @@ def page(title: str, note: str, columns: Sequence[str], rows: Sequence[tuple[str
     n, title, note = len(columns), escape(title), escape(note)
     head = "".join(f"<th>{escape(column)}</th>" for column in columns)
     body = "\n".join(row(name, files) for name, files in rows)
-    return PAGE.format(title=title, note=note, width=(SIDE + 12) * n + 32, share=100 // n, head=head, rows=body)
+    return PAGE.format(title=title, note=note, width=(SIDE + 12) * n + 32, n=n, head=head, rows=body)

@@ -1,84 +1,95 @@
-"""Picture files in and out: every format, orientation and colour mode; the one place that knows Pillow."""
+"""Picture files in and out: every format, orientation and colour mode; beside it are the modules that know one part of that each."""
 
-import contextlib
+import importlib.util
 import io
-import warnings
+import sys
+from collections import Counter
 from collections.abc import Sequence
-from pathlib import PurePath
 
 import numpy as np
-from PIL import Image, ImageCms, ImageDraw, ImageFont, ImageOps, UnidentifiedImageError
-from PIL.Image import Transpose
+from PIL import Image, ImageDraw, ImageFont, ImageOps
 
+from pictures import colours, metadata, opening
+from pictures.metadata import Metadata
+from pictures.opening import HEIF_REMEDY, MAX_PIXELS, PictureError
 from system import storage
-from system.cli import InputError
+from system.cli import InputError, on_one_line
 from system.storage import AnyPath
 
-SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".gif", ".tif", ".tiff")
+SUFFIXES = (".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".png", ".bmp", ".webp", ".gif", ".tif", ".tiff")  # of pictures in folders
+SUFFIXES += (".avif", ".jp2", ".j2k", ".jpx", ".ppm", ".pgm", ".pnm", ".tga", ".qoi")
+HEIF = (".heic", ".heif", ".hif")  # as well, where pillow-heif is installed
+OTHERS = (".jxl", ".jxr", ".svg", ".svgz", ".psd", ".xcf", ".exr", ".hdr", ".ico", ".eps", ".ai")  # are pictures, too, but not read
+OTHERS += (".dng", ".cr2", ".cr3", ".crw", ".nef", ".nrw", ".arw", ".srf", ".raf", ".orf", ".rw2", ".pef", ".srw", ".3fr", ".raw")
 FORMATS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP", ".tif": "TIFF", ".tiff": "TIFF"}  # that can be written
-MAX_PIXELS = 100_000_000  # a larger picture is taken for a decompression bomb
-Image.MAX_IMAGE_PIXELS = None  # ours is the limit: Pillow's only warns up to twice its own
-warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")  # about damaged metadata, which does not matter here
-
-_ORIENTATION = 0x0112  # the EXIF tag
-_UPRIGHT = {3: Transpose.ROTATE_180, 6: Transpose.ROTATE_270, 8: Transpose.ROTATE_90}  # what its values ask for
-_UPRIGHT |= {2: Transpose.FLIP_LEFT_RIGHT, 4: Transpose.FLIP_TOP_BOTTOM, 5: Transpose.TRANSPOSE, 7: Transpose.TRANSVERSE}
 
 
-class PictureError(InputError):
-    """A file that is no readable picture."""
+def find(folder: str | AnyPath, without: AnyPath | None = None, unreadable: list[str] | None = None) -> list[AnyPath]:
+    """Returns the pictures in `folder` and below, by suffix, hidden ones left out, sorted by path. Raises `InputError` if there is none.
 
-
-def find(folder: str | AnyPath) -> list[AnyPath]:
-    """Returns the pictures in `folder` and below, by suffix, hidden ones left out, sorted by path. Raises `InputError` if there is none."""
+    What is in the folder `without` is left out. Pictures of other formats are too, and those in folders that are not people's, and a line
+    on stderr says so. Folders that cannot be read are added to `unreadable`, with the reason, or named on stderr if that is None.
+    """
     folder = storage.path(folder)
     if not folder.is_dir():
         raise InputError(f"{folder}: no such folder")
-    files = []
-    for root, folders, names in storage.walk(folder):
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        files += [root / name for name in names if not name.startswith(".") and PurePath(name).suffix.lower() in SUFFIXES]
+    taken, out = (*SUFFIXES, *(HEIF if _heif_is_installed() else ())), without and storage.resolve(without)
+    files, others, kept, errors = [], [], [], []
+    for root, folders, names in storage.walk(folder, errors.append):
+        kept += [root / name for name in folders if name.lower() in storage.MACHINES]
+        folders[:] = [name for name in folders if not name.startswith(".") and name.lower() not in storage.MACHINES]
+        folders[:] = [name for name in folders if out is None or storage.resolve(root / name) != out]
+        for file in (root / name for name in names if not name.startswith(".")):
+            if (suffix := file.suffix.lower()) in taken:
+                files.append(file)
+            elif suffix in (*HEIF, *OTHERS):
+                others.append(file)
+    problems = [storage.told_unreadable(e) for e in errors]
     if not files:
-        raise InputError(f"{folder}: no picture in this folder (looked for {' '.join(SUFFIXES)})")
+        told = f"; there is {_told(others)}" if others else "".join(f"; {problem}" for problem in problems[:1])
+        raise InputError(f"{folder}: no picture in this folder (looked for {' '.join(taken)}){told}")
+    if unreadable is not None:
+        unreadable += problems
+    lines = ([_told(others)] if others else []) + ([_told_machines(kept, taken)] if kept else [])
+    for line in lines + problems * (unreadable is None):
+        print(f"left out: {on_one_line(line)}", file=sys.stderr)
     return sorted(files, key=lambda f: f.relative_to(folder).as_posix())
 
 
-def _open(data: bytes, max_pixels: int = MAX_PIXELS) -> Image.Image:
-    """Reads a picture's header. Raises `PictureError`."""
-    try:
-        picture = Image.open(io.BytesIO(data))
-    except UnidentifiedImageError:
-        raise PictureError("not a picture") from None
-    except Exception as e:  # a damaged header can raise nearly anything
-        raise PictureError(f"damaged picture ({e})") from None
-    if picture.width * picture.height > max_pixels:
-        raise PictureError(f"{picture.width}×{picture.height} is more than {max_pixels // 10**6} megapixels")
-    return picture
+def _told(others: list[AnyPath]) -> str:
+    """Says which files are of formats that are not read, and what can be done."""
+    counts = Counter(file.suffix.lower() for file in others)
+    kinds = ", ".join(f"{n} {suffix}" for suffix, n in sorted(counts.items()))
+    more = f" and {len(others) - 1} more" if len(others) > 1 else ""
+    remedy = f"; {HEIF_REMEDY}" if any(suffix in counts for suffix in HEIF) else ""
+    return f"{min(others)}{more}, of formats that are not read ({kinds}): convert to .jpg or .png{remedy}"
+
+
+def _told_machines(folders: list[AnyPath], suffixes: tuple[str, ...]) -> str:
+    """Says which folders are not people's, and how many pictures are in them."""
+    walks = (storage.walk(folder, lambda e: None) for folder in folders)
+    count = sum(name.lower().endswith(suffixes) for walk in walks for _, _, names in walk for name in names)
+    more = f" and {len(folders) - 1} more folders" if len(folders) > 1 else ", a folder"
+    pictures = "1 picture" if count == 1 else f"{count} pictures"
+    return f"{min(folders)}{more} of thumbnails, deleted files and the like, with {pictures}: rename what you want to have taken"
+
+
+def _heif_is_installed() -> bool:
+    return importlib.util.find_spec("pillow_heif") is not None
 
 
 def size(data: bytes, max_pixels: int = MAX_PIXELS) -> tuple[int, int]:
     """Returns width and height in pixels as they are stored, from the header. Raises `PictureError`."""
-    return _open(data, max_pixels).size
+    return opening.header(data, max_pixels).size
 
 
 def is_plain(data: bytes) -> bool:
     """Tells whether `data` is an upright 8-bit sRGB JPEG or PNG, which needs no conversion, if it is whole. Raises `PictureError`."""
-    picture = _open(data)
+    picture = opening.header(data)
     plain = picture.format in ("JPEG", "PNG") and picture.mode == "RGB" and "transparency" not in picture.info
-    deep = picture.format == "PNG" and data[24] != 8  # IHDR's bit depth: Pillow calls 16-bit RGB "RGB" too
-    if not plain or deep or getattr(picture, "n_frames", 1) > 1:
+    if not plain or picture.format == "PNG" and opening.is_deep_or_animated(data):
         return False
-    return _orientation(picture, data) not in _UPRIGHT and _profile(picture) is None
-
-
-def _orientation(picture: Image.Image, data: bytes) -> int | None:
-    """The EXIF orientation, if it can be read."""
-    if picture.format == "PNG" and not any(word in data for word in (b"eXIf", b"exif", b"xmp")):
-        return None  # EXIF may follow the pixels in a PNG: Pillow would decode all of it to find none
-    try:
-        return picture.getexif().get(_ORIENTATION)
-    except Exception:  # damaged EXIF can raise nearly anything; damaged pixels are found by decoding
-        return None
+    return metadata.turn(picture) is None and colours.profile_of(picture) is None
 
 
 def decode(data: bytes, max_pixels: int = MAX_PIXELS) -> np.ndarray:
@@ -88,97 +99,75 @@ def decode(data: bytes, max_pixels: int = MAX_PIXELS) -> np.ndarray:
 
 
 def decode_with_alpha(data: bytes, max_pixels: int = MAX_PIXELS) -> tuple[np.ndarray, np.ndarray | None]:
-    """As `decode`, though colours are not mixed with white, but white where none is seen; and alpha, uint8 (H, W), if there is one."""
+    """As `decode`, though colours are not mixed with white; and alpha, uint8 (H, W), if there is one. Where it is 0 they mean nothing."""
     picture = _load(data, max_pixels)
-    if picture.mode == "RGB":
-        return np.asarray(picture), None
-    alpha = picture.getchannel("A")
-    seen = alpha.point(lambda a: 255 if a else 0)
-    return np.asarray(Image.composite(picture.convert("RGB"), Image.new("RGB", picture.size, "white"), seen)), np.asarray(alpha)
+    alpha = np.asarray(picture.getchannel("A")) if picture.mode == "RGBA" else None
+    return np.asarray(picture.convert("RGB")), alpha
+
+
+def metadata_of(data: bytes, max_pixels: int = MAX_PIXELS) -> Metadata:
+    """What `write` can carry over into another picture. Raises `PictureError`."""
+    return metadata.of(opening.header(data, max_pixels))
 
 
 def _load(data: bytes, max_pixels: int) -> Image.Image:
     """Decodes any picture to upright sRGB of mode RGB or RGBA."""
-    picture = _open(data, max_pixels)
+    picture = opening.load(data, max_pixels)
     try:
-        picture.load()
-        orientation = _orientation(picture, data)
-        picture = _in_srgb(picture)
-        return picture.transpose(_UPRIGHT[orientation]) if orientation in _UPRIGHT else picture
-    except Exception as e:  # Pillow's decoders raise OSError, SyntaxError, ValueError, struct.error, …
-        raise PictureError(f"damaged picture ({e})") from None
-
-
-def _in_srgb(picture: Image.Image) -> Image.Image:
-    if picture.mode.startswith("I") or picture.mode == "F":  # convert() would clip these
-        return _scaled(picture).convert("RGB")
-    profile = _profile(picture)
-    alpha = picture.convert("RGBA").getchannel("A") if picture.has_transparency_data else None
-    if picture.mode == "LAB":
-        profile = ImageCms.createProfile("LAB")
-    elif picture.mode not in ("L", "RGB", "CMYK"):
-        picture = picture.convert("RGB" if picture.mode != "LA" else "L")
-    if profile:
-        with contextlib.suppress(ImageCms.PyCMSError):  # one that is not for this kind of picture: it shows as without
-            picture = ImageCms.profileToProfile(picture, profile, ImageCms.createProfile("sRGB"), outputMode="RGB")
-    picture = picture.convert("RGB")
-    if alpha:
-        picture.putalpha(alpha)
-    return picture
-
-
-def _profile(picture: Image.Image):
-    """The colour profile, if there is one that can be read, and not that of sRGB, which most are."""
-    data = picture.info.get("icc_profile")
-    try:
-        profile = ImageCms.ImageCmsProfile(io.BytesIO(data)) if data else None
-        return profile if profile and "sRGB" not in ImageCms.getProfileDescription(profile) else None
-    except (OSError, ImageCms.PyCMSError):
-        return None
+        turn = metadata.turn(picture)
+        picture = colours.in_srgb(picture)
+        return picture if turn is None else picture.transpose(turn)
+    except Exception as e:
+        raise e if isinstance(e, PictureError) else PictureError(f"damaged picture ({e})") from None
 
 
 def _over_white(picture: Image.Image) -> Image.Image:
     return Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture).convert("RGB")
 
 
-def _scaled(picture: Image.Image) -> Image.Image:
-    """Scales grey of 16 or 32 bit, or floating point in [0, 1], to 8 bit."""
-    grey = np.asarray(picture).astype(np.float64)
-    if picture.mode == "F":
-        grey = np.nan_to_num(grey) * (255 if np.nanmax(grey) <= 1 else 1)
-    else:
-        grey /= 257 if grey.max() <= 65535 else 257 * 65537  # 65535 / 257 = 255
-    return Image.fromarray(np.clip(np.rint(grey), 0, 255).astype(np.uint8))
-
-
 def read(file: str | AnyPath) -> np.ndarray:
     """`decode`s a file. Raises `PictureError` that names it, also if it cannot be opened."""
     try:
-        return decode(storage.path(file).read_bytes())
+        return decode(storage.read(storage.path(file)))
     except (PictureError, OSError) as e:
         raise PictureError(f"{file}: {getattr(e, 'strerror', e)}") from None
 
 
-def encode(picture: np.ndarray, suffix: str = ".png", alpha: np.ndarray | None = None) -> bytes:
+def encode(
+    picture: np.ndarray, suffix: str = ".png", alpha: np.ndarray | None = None, quality: int | None = None, kept: Metadata | None = None
+) -> bytes:
     """Returns the file, one of `FORMATS`, of uint8 (H, W, 3) in sRGB, and of alpha, (H, W), which JPEG does not have: it is put on white.
 
-    JPEG and WebP lose a little (quality 95). Raises `PictureError` if a picture is too large for the format.
+    JPEG and WebP lose a little with `quality`, 1 to 100: JPEG has 95 and all of its colours (4:4:4), WebP, which halves them, else loses
+    nothing. Raises `PictureError` if a picture is too large for the format.
     """
     image, format, out = Image.fromarray(picture), FORMATS[suffix.lower()], io.BytesIO()
     if alpha is not None:
         image.putalpha(Image.fromarray(alpha))
         image = _over_white(image) if format == "JPEG" else image
+    options = {
+        "JPEG": {"quality": quality or 95, "subsampling": 0},
+        "WEBP": {"quality": quality} if quality else {"lossless": True},
+        "TIFF": {"compression": "tiff_deflate"},
+        "PNG": {},
+    }[format]
     try:
-        image.save(out, format, **({"compression": "tiff_deflate"} if format == "TIFF" else {"quality": 95}))
-    except (OSError, ValueError) as e:
+        image.save(out, format, **(options | (kept.options(format, *image.size) if kept else {})))
+    except Exception as e:
+        if kept:  # it may be of a kind that Pillow cannot write: that does not cost the picture
+            return encode(picture, suffix, alpha, quality)
+        if not isinstance(e, OSError | ValueError):
+            raise
         raise PictureError(f"{picture.shape[1]}×{picture.shape[0]} cannot be written as {format} ({e}); use png") from None
     return out.getvalue()
 
 
-def write(file: str | AnyPath, picture: np.ndarray, alpha: np.ndarray | None = None) -> None:
-    """Writes uint8 (H, W, 3), and alpha, as the suffix of `file` says; a temporary name is renamed, folders are created."""
+def write(
+    file: str | AnyPath, picture: np.ndarray, alpha: np.ndarray | None = None, quality: int | None = None, kept: Metadata | None = None
+) -> None:
+    """Writes uint8 (H, W, 3), and what `encode` takes, as the suffix of `file` says; a temporary name is renamed, folders are created."""
     file = storage.path(file)
-    data = encode(picture, file.suffix, alpha)
+    data = encode(picture, file.suffix, alpha, quality, kept)
     with storage.atomic_write(file) as temporary:
         temporary.write_bytes(data)
 
@@ -197,14 +186,22 @@ def with_short_side(height: int, width: int, size: int) -> tuple[int, int]:
 
 
 def resize_short_side(picture: np.ndarray, size: int) -> np.ndarray:
-    """Resizes uint8 (H, W, 3) so that its shorter side is `size` pixels, aspect kept."""
-    return resize(picture, *with_short_side(*picture.shape[:2], size))
+    """Resizes uint8 (H, W, 3) so that its shorter side is `size` pixels, aspect kept. Raises `PictureError` if it would become huge."""
+    height, width = with_short_side(*picture.shape[:2], size)
+    if height * width > MAX_PIXELS:
+        raise PictureError(f"{picture.shape[1]}×{picture.shape[0]} would become {width}×{height}; take it out")
+    return resize(picture, height, width)
 
 
 def centre_square(picture: np.ndarray, size: int) -> np.ndarray:
     """Resizes uint8 (H, W, 3) so that its shorter side is `size` pixels, and cuts the square from its middle."""
-    picture = resize_short_side(picture, size)
-    top, left = ((side - size) // 2 for side in picture.shape[:2])
+    height, width = with_short_side(*picture.shape[:2], size)
+    top, left = (height - size) // 2, (width - size) // 2
+    if height * width > MAX_PIXELS:  # of 6000×1, say: only the square is computed
+        y, x = picture.shape[0] / height, picture.shape[1] / width
+        box = (left * x, top * y, (left + size) * x, (top + size) * y)
+        return np.asarray(Image.fromarray(picture).resize((size, size), Image.Resampling.BICUBIC, box))
+    picture = resize(picture, height, width)
     return picture[top : top + size, left : left + size]
 
 

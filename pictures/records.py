@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 import tensorflow as tf
 
+from pictures import decoding
 from system import storage
 from system.cli import InputError
 
@@ -35,11 +36,22 @@ def to_record(file_name: str, encoded_image: bytes) -> bytes:
     return tf.train.Example(features=tf.train.Features(feature=features)).SerializeToString(deterministic=True)
 
 
-def from_record(record: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-    """A serialized record → the picture's name, and the picture as uint8 (H, W, 3)."""
+def from_record(record: tf.Tensor, decoder: str = "exact") -> tuple[tf.Tensor, tf.Tensor]:
+    """A serialized record → the picture's name, and the picture as uint8 (H, W, 3).
+
+    `decoder` is "exact", as `images.decode` of what build_data.py stores, or "fast", TensorFlow's default: colours of JPEGs are off by a
+    level or two on average.
+    """
     example = tf.io.parse_single_example(record, FEATURES)
-    picture = tf.io.decode_image(example["image/encoded_image"], channels=3, expand_animations=False)
-    return example["image/file_name"], tf.ensure_shape(picture, (None, None, 3))
+    data = example["image/encoded_image"]
+
+    def by_default():
+        return tf.ensure_shape(tf.io.decode_image(data, channels=3, expand_animations=False), (None, None, 3))
+
+    if decoder == "fast":
+        return example["image/file_name"], by_default()
+    # Of other kinds there are only those in records that TensorFlow decodes as Pillow does.
+    return example["image/file_name"], tf.cond(tf.io.is_jpeg(data), lambda: decoding.jpeg(data), by_default)
 
 
 def _crc32c(data: np.ndarray) -> np.ndarray:
@@ -59,6 +71,7 @@ def record_headers(file: str, skip_bad: bool = False) -> tuple[np.ndarray, np.nd
     Raises `InputError` if the file is missing, empty, cut off or damaged in a header, or no TFRecord file. With `skip_bad` a file counts as
     cut off at a damaged header: what follows cannot be found.
     """
+    storage.check_regular(storage.path(file))
     if not storage.path(file).is_file():
         raise InputError(f"{file}: no such file; make it with build_data.py")
     size, offset, headers = storage.size(storage.path(file)), 0, bytearray()

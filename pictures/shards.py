@@ -58,11 +58,13 @@ def find(data: Files) -> list[str]:
 
 
 def _find(data: str) -> list[str]:
+    if data.lower().startswith(("file://", "~/")):  # which open() does not know
+        data = str(storage.path(data))
     if storage.path(data).is_file():
         return [data]
     if _SPEC.fullmatch(data):
         return share(data)
-    if re.search(r"[*?[]", data):
+    if storage.is_pattern(data):
         files = sorted(file for file in storage.glob(data) if storage.path(file).is_file())
         if not files:
             raise InputError(f"{data}: no file is called like that; make one with build_data.py")
@@ -113,6 +115,14 @@ def domain(data: str) -> str:
     spec = _SPEC.fullmatch(data)
     name = Path(spec[1] if spec else data).stem
     return re.split(r"-[0-9?*]+-of-|-?[*?[]", name)[0] or name
+
+
+def model_names(X: str, Y: str) -> tuple[str, str]:
+    """The names of the models X → Y and Y → X by the files of both: apple2orange, orange2apple. They need no quotes in a shell."""
+    x, y = (re.sub(r"[^\w.-]", "_", domain(data)).encode()[:100].decode(errors="ignore") for data in (X, Y))  # of at most 255 bytes in all
+    if x == y:
+        x, y = f"{x}_A", f"{y}_B"
+    return f"{x}2{y}", f"{y}2{x}"
 
 
 def domains(name: str) -> tuple[str, str] | None:

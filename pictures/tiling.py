@@ -101,9 +101,9 @@ def free_memory() -> int:
     """Bytes that the system, or the container, could give now; 4 GiB where neither tells."""
     found = []
     with contextlib.suppress(OSError, StopIteration):
-        lines = Path("/proc/meminfo").read_text().splitlines()
+        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
         found.append(next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable")))
     with contextlib.suppress(OSError, ValueError):  # the latter where there is no limit: "max"
-        limit, used = (int(Path(f"/sys/fs/cgroup/memory.{name}").read_text()) for name in ("max", "current"))
+        limit, used = (int(Path(f"/sys/fs/cgroup/memory.{name}").read_text(encoding="ascii")) for name in ("max", "current"))
         found.append(max(0, limit - used))
     return min(found, default=4 << 30)

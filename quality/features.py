@@ -1,6 +1,7 @@
 """Pictures → vectors that describe their content, by a network trained to recognise things: what FID and KID compare."""
 
 import contextlib
+import io
 import itertools
 import sys
 from collections.abc import Callable, Iterable
@@ -9,6 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from pictures import images
+from system import graphs, patterns
 from system.cli import InputError
 from system.storage import AnyPath
 
@@ -37,12 +39,24 @@ class Features:
         return np.concatenate(vectors)
 
 
+class _OneLine(io.TextIOBase):
+    """Takes what Keras prints, which is about the download of the weights, and says so in one line of ours."""
+
+    said = False
+
+    def write(self, text: str) -> int:
+        if not self.said:
+            print("fetching the weights of InceptionV3, 88 MB, which Keras keeps", file=sys.stderr, flush=True)
+        self.said = True
+        return len(text)
+
+
 def inception() -> Features:
     """Keras' InceptionV3, 2048 numbers from its last pooling. Keras fetches the weights once. Raises `InputError` if it cannot."""
     import keras
 
     try:
-        with contextlib.redirect_stdout(sys.stderr):  # for its messages about the download
+        with contextlib.redirect_stdout(_OneLine()):
             network = keras.applications.InceptionV3(include_top=False, pooling="avg")
     except Exception as e:  # whatever a download, or a damaged file, can raise
         raise InputError(
@@ -53,11 +67,12 @@ def inception() -> Features:
     return Features(name, INCEPTION_SIDE, lambda pictures: network.predict_on_batch(pictures / np.float32(127.5) - 1))
 
 
-def load(file: AnyPath) -> Features:
+def load(file: AnyPath, trust: bool = False) -> Features:
     """A SavedModel whose signature serving_default takes pictures (B, H, W, 3) and returns vectors (B, D).
 
     The type of its input decides the range of values: uint8 0 … 255, or floats in [0, 1] as for TensorFlow Hub's models of pictures. Its
-    shape decides the size; if that is open, it is InceptionV3's. Raises `InputError`.
+    shape decides the size; if that is open, it is InceptionV3's. Raises `InputError`, and unless `trust` for one that does more than
+    pictures need.
     """
     import tensorflow as tf
 
@@ -65,8 +80,13 @@ def load(file: AnyPath) -> Features:
     if not (file / "saved_model.pb").is_file():
         raise InputError(f"{wrong} no SavedModel (a folder with saved_model.pb)")
     try:
-        model = tf.saved_model.load(str(file))
+        if not trust:
+            graphs.check_saved_model(file)
+        with patterns.plain(file) as place:
+            model = tf.saved_model.load(str(place))
         signature = model.signatures["serving_default"]
+    except InputError as e:
+        raise InputError(f"{wrong} {e}") from None
     except Exception as e:  # a damaged model can raise nearly anything
         raise InputError(f"{wrong} cannot be loaded, or has no signature serving_default ({type(e).__name__})") from None
     inputs, outputs = signature.structured_input_signature[1], signature.structured_outputs

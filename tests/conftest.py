@@ -1,6 +1,9 @@
 """What the tests share: a quiet TensorFlow, drawn pictures, and commands run in this process."""
 
 import contextlib
+import errno
+import os
+import signal
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -58,6 +61,28 @@ def call(capfd):
         return Outcome(status, *capfd.readouterr())
 
     return call
+
+
+@pytest.fixture
+def ctrl_c_counts():
+    """A command that inherits an ignored SIGINT, as in a background job, does not notice it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.fixture
+def forbid(monkeypatch):
+    """`forbid(folder)`: it cannot be read. Whoever runs the tests may be allowed everything."""
+    scandir, forbidden = os.scandir, []
+
+    def denied(path):
+        if Path(path).absolute() in forbidden:
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", denied)
+    return forbidden.append
 
 
 @pytest.fixture(scope="session")

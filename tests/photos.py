@@ -140,7 +140,7 @@ ODD = {  # name: file, what it shows, mean difference
     "TIFF alpha": (save(RGBA, "TIFF"), OVER_WHITE, 0.5),
     "TIFF of two pages": (save(RGB, "TIFF", save_all=True, append_images=[OTHER]), SCENE, 0),
     "TIFF grey 16 bit": (save(Image.fromarray(np.asarray(GREY).astype(np.uint16) * 257), "TIFF"), GREY_RGB, 0),
-    "TIFF grey 32 bit": (save(Image.fromarray(np.asarray(GREY).astype(np.int32) * (257 * 32768)), "TIFF"), GREY_RGB // 2, 0.5),
+    "TIFF grey 32 bit": (save(Image.fromarray(np.asarray(GREY).astype(np.int32) * (257 * 32768)), "TIFF"), GREY_RGB, 0.5),
     "TIFF float": (save(Image.fromarray(np.float32(np.asarray(GREY) / 255)), "TIFF"), GREY_RGB, 0),
     "TIFF float 0 … 255": (save(Image.fromarray(np.float32(GREY)), "TIFF"), GREY_RGB, 0),
 }

@@ -9,7 +9,7 @@ import pytest
 import tensorflow as tf
 from conftest import draw, snapshot
 from photos import DAMAGED, ODD, PLAIN, SCENE, difference, save
-from PIL import Image
+from PIL import Image, ImageCms
 
 import build_data
 from pictures import images, shards
@@ -89,6 +89,39 @@ def test_a_picture_that_only_pillow_decodes_is_stored_anew(build, out):
         decode(endless)
     assert build({"a.png": endless}, ONE).status == 0
     assert np.array_equal(decode(records(out / "x.tfrecords")["a.png"]), SCENE)
+
+
+def test_a_jpeg_without_its_end_is_stored_with_one(build, out):
+    """As a PNG it would take seven times the space."""
+    outcome = build({"a.jpg": PLAIN["JPEG"][:-2], "b.jpg": PLAIN["JPEG progressive"][:-1]}, ONE, "--strict")
+    assert (outcome.status, outcome.err) == (0, "")
+    assert records(out / "x.tfrecords") == {"a.jpg": PLAIN["JPEG"], "b.jpg": PLAIN["JPEG progressive"]}
+
+
+def test_a_profile_that_is_only_called_srgb_is_converted(build, out):
+    linear = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes().replace(b"rXYZ", b"tXYZ").replace(b"gXYZ", b"rXYZ")
+    data = save(Image.fromarray(SCENE), "PNG", icc_profile=linear.replace(b"tXYZ", b"gXYZ"))  # red is green, and green red
+    build({"a.png": data}, ONE)
+    assert difference(decode(records(out / "x.tfrecords")["a.png"]), SCENE[..., [1, 0, 2]]) <= 1
+
+
+def test_damage_that_does_not_keep_a_jpeg_from_being_decoded_is_named(build, out, tmp_path, monkeypatch):
+    pixels = draw(6, 96, 96) // 2 + 40
+    pixels[32:48, 48:] += 20
+    pixels[48:] += 20  # from one block on, as after an error that no decoder notices
+    X = {"a.jpg": save(Image.fromarray(pixels), "JPEG", quality=95), "b.jpg": PLAIN["JPEG"]}
+    outcome = build(X, ONE)
+    words = f"{tmp_path / 'X' / 'a.jpg'}: from row 32, column 48 on it is of another brightness"
+    assert (outcome.status, outcome.err) == (0, f"damaged, but taken: {words}\n")
+    assert records(out / "x.tfrecords") == X and "2 pictures, 0 left out" in outcome.out
+    build(X, ONE, "--overwrite", "--strict").assert_refused(f"{words}; remove it, or leave out --strict")
+
+    spoken = tf.io.decode_jpeg
+    monkeypatch.setattr(tf.io, "decode_jpeg", lambda *a, **k: (os.write(2, b"Corrupt JPEG data: premature end\n"), spoken(*a, **k))[1])
+    outcome = build({"b.jpg": PLAIN["JPEG"]}, ONE, "--overwrite", "--X_input_dir", put(tmp_path / "Z", {"b.jpg": PLAIN["JPEG"]}))
+    assert outcome.err == f"damaged, but taken: {tmp_path / 'Z' / 'b.jpg'}: premature end\n"
+    stored = records(out / "x.tfrecords")["b.jpg"]  # as a PNG, of which training prints nothing
+    assert stored.startswith(b"\x89PNG") and np.array_equal(images.decode(stored), images.decode(PLAIN["JPEG"]))
 
 
 def test_every_suffix_is_taken(build, out):
@@ -179,6 +212,17 @@ def test_wrong_input_is_refused_and_leaves_nothing(build, tmp_path, X, Y, flags,
     assert {path.name for path in tmp_path.iterdir()} <= {"X", "Y"}
 
 
+def test_a_folder_that_cannot_be_read_is_named(build, tmp_path, out, forbid):
+    X = {**pictures(2), "secret/9.png": ONE["0.png"]}
+    forbid(tmp_path / "X" / "secret")
+    problem = f"{tmp_path / 'X' / 'secret'}: a folder that cannot be read (Permission denied)"
+    build(X, ONE, "--strict").assert_refused(f"{problem}; get the right to read it, or leave out --strict")
+    assert not out.exists()
+    outcome = build(X, ONE)
+    assert (outcome.status, outcome.err) == (0, f"left out: {problem}\n")
+    assert set(records(out / "x.tfrecords")) == {"0.png", "1.png"}
+
+
 def test_outputs_that_exist_are_replaced_only_on_demand_and_only_by_whole_ones(build, out):
     put(out, {"y.tfrecords": b"old"})
     build(ONE, ONE).assert_refused("--Y_output_file", str(out / "y.tfrecords"), "--overwrite")
@@ -187,6 +231,36 @@ def test_outputs_that_exist_are_replaced_only_on_demand_and_only_by_whole_ones(b
     assert snapshot(out) == {"y.tfrecords": b"old"}
     assert build(ONE, ONE, "--overwrite").status == 0
     assert records(out / "x.tfrecords") == records(out / "y.tfrecords") == ONE
+
+
+@pytest.mark.parametrize("name", ["X/0.png", "out/new.JPG"])
+@pytest.mark.parametrize("flags", [[], ["--num_shards", 2]])
+def test_no_output_has_the_name_of_a_picture(build, tmp_path, name, flags):
+    """Which would be replaced, or taken for one by the next run."""
+    X = pictures(2)
+    build(X, X, "--X_output_file", tmp_path / name, "--overwrite", *flags).assert_refused(f"{name}: has the suffix of a picture")
+    assert snapshot(tmp_path / "X") == X
+
+
+def test_what_is_no_file_is_named_and_left_out(build, out, tmp_path):
+    """Who opens a pipe that has no writer waits for ever."""
+    (tmp_path / "X").mkdir()
+    os.mkfifo(tmp_path / "X" / "pipe.png")
+    (tmp_path / "X" / "zero.png").symlink_to("/dev/zero")
+    outcome = build(ONE, ONE)
+    assert outcome.status == 0 and "1 pictures, 2 left out" in outcome.out
+    lines = [f"left out: {tmp_path}/X/{name}.png: is a pipe or a device; save it as a file first" for name in ("pipe", "zero")]
+    assert sorted(outcome.err.splitlines()) == lines
+    os.mkfifo(out / "pipe")
+    build({}, {}, "--X_output_file", out / "pipe", "--overwrite").assert_refused("pipe: is a pipe or a device; name a file")
+    build({}, {}, "--X_input_dir", out / "pipe", "--overwrite").assert_refused("pipe: no such folder")
+
+
+def test_pictures_of_other_formats_are_told_of(build, out):
+    outcome = build({"a.avif": PLAIN["PNG"], "b.svg": b"<svg/>", "c/d.NEF": b""}, {"e.jpe": PLAIN["JPEG"]})
+    assert outcome.status == 0 and outcome.err.count("\n") == 1
+    assert "X/b.svg and 1 more, of formats that are not read (1 .nef, 1 .svg): convert to .jpg or .png" in outcome.err
+    assert set(records(out / "x.tfrecords")) == {"a.avif"} and set(records(out / "y.tfrecords")) == {"e.jpe"}
 
 
 @pytest.mark.parametrize("Y_output, words", [("out/../out/x.tfrecords", "same file"), ("X", "is a folder")])

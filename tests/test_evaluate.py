@@ -1,6 +1,7 @@
 """Translations that are known to be right, or wrong by a known amount, get the numbers that they deserve."""
 
 import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -136,6 +137,55 @@ def test_enough_pictures_need_no_warning(call, tmp_path, features_file):
     assert (outcome.status, "13 real pictures" in outcome.out, "little" in outcome.out) == (0, True, False)
 
 
+def test_without_features_the_rest_is_measured(call, tmp_path, monkeypatch, l1_only):
+    """And nothing is fetched."""
+    monkeypatch.setattr(features, "inception", lambda: pytest.fail("fetched"))
+    write(tmp_path / "fake", FLIPPED)
+    common = ["--fake", tmp_path / "fake", "--truth", tmp_path / "fake", "--features", "none", "--json", tmp_path / "out.json"]
+    for more, said in (([], ""), (["--real", tmp_path / "nowhere", "--overwrite"], "neither FID nor KID is measured")):
+        outcome = call(evaluate.main, *common, *more)
+        assert outcome.status == 0 and said in outcome.err and outcome.err.count("\n") == bool(said)
+        (found,) = json.loads((tmp_path / "out.json").read_text())
+        assert found["to_truth"]["translated"]["l1"] == 0 and "to_real" not in found
+    nothing = ["--fake", tmp_path / "fake", "--real", tmp_path / "fake", "--features", "none"]
+    call(evaluate.main, *nothing).assert_refused("--features none: without FID and KID nothing is left to measure; give --truth or --back")
+
+
+# --- which pictures belong together
+
+
+@pytest.mark.parametrize(
+    ("fake", "truth", "pairs"),
+    [
+        (["1_A", "2_A"], ["1_B", "2_B"], {"1_A": "1_B", "2_A": "2_B"}),
+        (["x/1_a"], ["x/1_B", "1_B"], {"x/1_a": "x/1_B"}),
+        (["1", "2_A"], ["1_B", "2"], {"1": "1_B", "2_A": "2"}),
+        (["1_fake_B"], ["1_real_B"], {"1_fake_B": "1_real_B"}),
+        (["1_A", "1"], ["1_A", "1", "1_B"], {"1_A": "1_A", "1": "1"}),
+        (["1_A"], ["1_B", "1_real_B"], "truth: has no picture 1_A, which fake has (1 missing)"),
+        (["1_A", "1_B"], ["1"], "truth: has no picture 1_A, which fake has (2 missing)"),
+        (["1_AB"], ["1"], "truth: has no picture 1_AB"),
+        (["A"], ["B"], "truth: has no picture A"),
+    ],
+)
+def test_an_ending_that_tells_the_domain_keeps_nobody_apart(call, tmp_path, l1_only, monkeypatch, fake, truth, pairs):
+    """Names that are equal come first, and where more than one could be meant, none is."""
+    shades = {name: 10 * i for i, name in enumerate(truth)}
+    for name, shade in shades.items():
+        images.write(tmp_path / "truth" / f"{name}.png", np.full((8, 8, 3), shade, np.uint8))
+    for name in fake:
+        images.write(tmp_path / "fake" / f"{name}.png", np.zeros((8, 8, 3), np.uint8))
+    monkeypatch.chdir(tmp_path)
+    outcome = call(evaluate.main, "--fake", "fake", "--truth", "truth", "--input", "truth", "--json", "out.json")
+    if isinstance(pairs, str):
+        outcome.assert_refused(pairs)
+    else:
+        (found,) = json.loads((tmp_path / "out.json").read_text())
+        assert found["pictures"] == len(fake) and found["to_truth"]["untranslated"]["l1"] == 0  # the inputs are the truths here
+        mean = sum(shades[name] for name in pairs.values()) / len(pairs) / 255
+        assert found["to_truth"]["translated"]["l1"] == pytest.approx(mean)
+
+
 # --- with models
 
 
@@ -149,7 +199,7 @@ def models(monkeypatch) -> list[str]:
 
     changes = {"darken.pb": darken, "brighten.pb": lambda x: np.uint8(np.minimum(x * 3.0, 255))}
     metadata = {"image_size": 32, "multiple": 4, "smallest": 8}
-    monkeypatch.setattr(model_files, "load", lambda file: Translator(file, metadata, "CPU", changes[str(file)]))
+    monkeypatch.setattr(model_files, "load", lambda file, trust=False: Translator(file, metadata, "CPU", changes[str(file)]))
     return list(changes)
 
 
@@ -181,7 +231,7 @@ def test_a_model_of_one_size_translates_pictures_of_every_shape(call, tmp_path, 
     """In parts, of which none is longer than it takes."""
     shapes = []
     model = Translator("m.pb", {"image_size": 32, "multiple": 1}, "CPU", lambda x: shapes.append(x.shape[1:3]) or x // 2, fixed_size=32)
-    monkeypatch.setattr(model_files, "load", lambda file: model)
+    monkeypatch.setattr(model_files, "load", lambda file, trust=False: model)
     write(tmp_path / "input", INPUTS)
     write(tmp_path / "dark", [images.resize_short_side(picture, 32) // 2 for picture in INPUTS])
     argv = ["--model", "m.pb", "--input", tmp_path / "input", "--truth", tmp_path / "dark", "--json", tmp_path / "out.json"]
@@ -198,6 +248,10 @@ def folders(tmp_path) -> Path:
     write(tmp_path / "too few", INPUTS[:1])
     write(tmp_path / "two suffixes", INPUTS[:1], ".jpg")
     (tmp_path / "unreadable" / "sub" / "1.png").write_bytes(b"no picture")
+    write(tmp_path / "with pipe", INPUTS[:1])
+    for pipe in ("with pipe/sub/1.png", "pipe"):
+        os.mkfifo(tmp_path / pipe)
+    (tmp_path / "link").symlink_to("truth")
     (tmp_path / "empty").mkdir()
     (tmp_path / "old.json").write_text("old")
     images.write(tmp_path / "old.png", INPUTS[0])
@@ -224,6 +278,14 @@ def folders(tmp_path) -> Path:
         (["--sheet", "old.png"], ["old.png", "exists", "--overwrite"]),
         (["--json", "old.json"], ["old.json", "exists", "--overwrite"]),
         (["--json", "empty", "--overwrite"], ["--json empty: is a folder"]),
+        (
+            ["--sheet", "fake/sub/0.png", "--overwrite"],
+            ["--sheet fake/sub/0.png: would be one of the pictures in fake; name another place"],
+        ),
+        (["--sheet", "link/sheet.jpg"], ["--sheet link/sheet.jpg: would be one of the pictures in truth"]),
+        (["--json", "input/sub/1.png", "--overwrite"], ["--json input/sub/1.png: would be one of the pictures in input"]),
+        (["--json", "pipe", "--overwrite"], ["--json pipe: is a pipe or a device; name a file"]),
+        (["--fake", "with pipe"], ["with pipe/sub/1.png: is a pipe or a device"]),
         (["--tru", "truth"], ["--tru"]),
         (["--json"], ["--json: expected one argument"]),
     ],
@@ -235,6 +297,15 @@ def test_wrong_input_is_refused_and_leaves_nothing(call, folders, l1_only, monke
     outcome = call(evaluate.main, *flags(Path()), *outputs, *wrong)
     outcome.assert_refused(*words)
     assert outcome.out == "" and snapshot(folders) == before and set(folders.rglob("*")) == entries
+
+
+@pytest.mark.parametrize("flags", [["--model", "m.onnx", "--input", "fake"], ["--model", "x", "--back", "m.onnx", "--input", "fake"]])
+def test_no_model_is_replaced_by_what_is_measured_of_it(call, folders, monkeypatch, flags):
+    monkeypatch.chdir(folders)
+    Path("m.onnx").write_text("a model")
+    outcome = call(evaluate.main, *flags, "--truth", "truth", "--json", "m.onnx", "--overwrite")
+    outcome.assert_refused("--json m.onnx: the same file as", flags[-4])
+    assert Path("m.onnx").read_text() == "a model"
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,7 @@ import tarfile
 from argparse import Action, Namespace
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from types import ModuleType, SimpleNamespace
+from types import ModuleType
 from unittest import mock
 
 import numpy as np
@@ -70,7 +70,7 @@ VALID = {
     ],
     "inference": [
         "--model model.pb --input red/a.png --output new/out.png",
-        "--model model.pb --input red --output new --image_size 16",
+        "--model model.pb --input red --output new --image_size 16 --format jpg --quality 50 --keep_metadata",
         "--model model.pb --input red --output 'blue fruit' --shard 1/2 --resume",
         "--model model.pb --input 'red/*' --output new --cycle model.pb --gallery new.html --format webp --tile 64",
         "--model model.pb --input red/a.png --output new/out.tif --cycle model.pb --side_by_side --keep_size --max_megapixels 1",
@@ -248,7 +248,7 @@ def prepare(folder: Path, features_file: Path) -> None:
     for file in run.glob("model.ckpt-40*"):
         file.unlink()  # the weights, which the stubs do not need
     (run / "checkpoint").write_text('model_checkpoint_path: "model.ckpt-6"\nall_model_checkpoint_paths: "model.ckpt-6"\n')
-    (run / "evaluation.json").write_text('{"best": {"step": 4}}')
+    (run / "evaluation.json").write_text('{"best": {"step": 4, "G_kid": 0.5, "F_kid": 0.5}}')
     (run / ".lock").touch()  # as training leaves it
     shutil.rmtree(folder / "golden")
     for name in ("red/a.png", "red/sub/b.png", "blue fruit/a.png", "blue fruit/sub/b.png", "twins/a.png", "twins/a.jpg", "spoilt/a.png"):
@@ -369,6 +369,7 @@ def place(tmp_path_factory, features_file) -> Iterator[Contents]:
         patch.setattr(train, "train", mock.Mock(return_value=cli.DONE))
         patch.setattr(generator, "build_generator", mock.Mock())
         patch.setattr(checkpoints, "read_parts", mock.Mock())
+        patch.setattr(checkpoints, "_readable", lambda checkpoint: run_folder.index_of(checkpoint).is_file())
         patch.setattr(model_files, "write_one", write_one)
         patch.setattr(pytorch, "read", read_weights)
         patch.setattr(generator, "Generator", mock.Mock())
@@ -384,8 +385,7 @@ def place(tmp_path_factory, features_file) -> Iterator[Contents]:
         patch.setattr(metrics, "ssim", lambda *pictures: math.nan)
         patch.setattr(images, "contact_sheet", lambda rows: rows[0][1][0])
         patch.setattr(features, "inception", lambda: features.load(features_file))
-        patch.setattr(sample_data, "_workers", lambda: contextlib.nullcontext(SimpleNamespace(map=map)))
-        patch.setattr(sample_data, "_picture", lambda job, seed, size: np.zeros((8, 8, 3), np.uint8))
+        patch.setattr(sample_data, "draw", lambda scene, domain, size: np.zeros((8, 8, 3), np.uint8))
         yield contents()
 
 
@@ -460,11 +460,11 @@ def assert_output(command: str, args: Namespace, before: Contents) -> None:
             for name, value in vars(args).items():
                 kept = native_precision() if (name, value) == ("precision", "auto") else value
                 if name == "init_from":
-                    kept = run_folder.find_weights(value, args.checkpoints_dir)
+                    kept = checkpoints.find("--init_from", run_folder.find_weights(value, args.checkpoints_dir))
                 assert getattr(config, name, kept) == kept
     elif command == "export_graph":
-        for name in (args.XtoY_model, args.YtoX_model):
-            output = export_graph.output(args, name)
+        config, _ = export_graph.settings(args)
+        for output in export_graph.outputs(args, config):
             assert model_files.kind(output) == args.format
             assert args.format != "saved_model" or output.joinpath("saved_model.pb").read_text() == "a model"
     elif command == "convert_torch":
@@ -472,7 +472,7 @@ def assert_output(command: str, args: Namespace, before: Contents) -> None:
     elif command == "inference":
         jobs = []
         with contextlib.suppress(cli.InputError):  # there are outputs among the inputs now
-            _, jobs = inference.plan(Namespace(**{**vars(args), "overwrite": True, "resume": False}))
+            _, jobs = inference.plan(Namespace(**{**vars(args), "overwrite": True, "resume": False}), [])
         for job in jobs:
             if (
                 args.output != "-"

@@ -19,7 +19,7 @@ FOLDERS = {  # and what each may import beside its own modules
     "formats": {"system", "pictures", "training.config", "ops", "generator", "utils"},
 }
 CORE = {"tensorflow", "keras", "numpy", "PIL", "tensorboard"}  # what requirements.txt installs
-EXTRAS = {"onnx", "onnxruntime", "torch"}
+EXTRAS = {"onnx", "onnxruntime", "torch", "pillow_heif"}
 LATE = {"tensorflow", "keras"} | EXTRAS  # what a module that has to load without it imports in its functions
 KINDS = "formats.model_files"  # loads the module of a kind of model file only when there is such a file
 LINES, FUNCTION_LINES = 300, 50
@@ -117,6 +117,19 @@ def module_state(sources: Sources) -> list[str]:
     return [name for name, text in sources.items() if any(isinstance(node, ast.Global) for node in parsed(text))]
 
 
+def text_of_any_encoding(sources: Sources) -> list[str]:
+    """Text files that are read or written in the encoding of the system, which need not have the characters of a name."""
+    return [
+        f"{name}, line {node.lineno}"
+        for name, text in sources.items()
+        for node in parsed(text)
+        if isinstance(node, ast.Call) and not any(keyword.arg == "encoding" for keyword in node.keywords)
+        if getattr(node.func, "attr", "") in ("read_text", "write_text")
+        or getattr(node.func, "id", "") == "open"
+        and not any("b" in getattr(mode, "value", "") for mode in node.args[1:2])
+    ]
+
+
 def too_long(sources: Sources) -> list[str]:
     files = [name for name, text in sources.items() if len(text.splitlines()) > LINES]
     functions = [
@@ -128,7 +141,7 @@ def too_long(sources: Sources) -> list[str]:
     return files + functions
 
 
-RULES = [strangers, wrong_arrows, circles, late_imports, foreign_packages, module_state, too_long]
+RULES = [strangers, wrong_arrows, circles, late_imports, foreign_packages, module_state, text_of_any_encoding, too_long]
 
 
 @pytest.mark.parametrize("rule", RULES)
@@ -158,6 +171,8 @@ def test_the_house_keeps_its_rules(sources, rule):
         (late_imports, "formats.network", "def f():\n    from formats import translator"),
         (foreign_packages, "quality.metrics", "import scipy"),
         (foreign_packages, "formats.onnx", "import onnxruntime"),
+        (text_of_any_encoding, "ops", "file.write_text('é')"),
+        (text_of_any_encoding, "ops", "open(file)"),
         (module_state, "ops", "state = 0\ndef f():\n    global state\n    state = 1"),
         (too_long, "ops", "\n" * LINES),
         (too_long, "ops", "def f():\n" + "    x = 1\n" * FUNCTION_LINES),

@@ -5,6 +5,7 @@ import dataclasses
 import io
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -20,7 +21,7 @@ from PIL import Image
 import inference
 from formats import model_files
 from formats.translator import Translator
-from pictures import gallery, images
+from pictures import cutouts, gallery, images
 from system import storage
 
 ROOT = Path(__file__).parent.parent
@@ -41,7 +42,7 @@ def expected(model):
 def infer(call, model, model_file, tmp_path, monkeypatch):
     """`infer(input, output, flag, …)` runs the command in `tmp_path`; its model is loaded once for all tests."""
     load = model_files.load
-    monkeypatch.setattr(model_files, "load", lambda file: model if file == model_file else load(file))
+    monkeypatch.setattr(model_files, "load", lambda file, trust=False: model if file == model_file else load(file, trust))
     monkeypatch.chdir(tmp_path)
     return lambda source, output, *flags: call(inference.main, "--model", model_file, "--input", source, "--output", output, *flags)
 
@@ -69,7 +70,7 @@ def test_a_picture_becomes_a_picture(infer, tmp_path, expected, name, format):
     outcome = infer("a.png", name)
     assert (outcome.status, outcome.err) == (0, "")
     assert set(snapshot(tmp_path)) == {"a.png", name}
-    assert (tmp_path / name).read_bytes() == save(Image.fromarray(expected(picture)), format, quality=95)
+    assert (tmp_path / name).read_bytes() == save(Image.fromarray(expected(picture)), format, quality=95, subsampling=0)
 
 
 @pytest.mark.parametrize(
@@ -130,7 +131,7 @@ def test_pictures_of_every_kind_are_translated_as_people_see_them(infer, tmp_pat
     assert (outcome.status, outcome.err) == (0, "")
     translated = Image.open(tmp_path / "b.png")
     if name == "PNG alpha":
-        scene, _ = images.decode_with_alpha(data)
+        scene, _ = cutouts.resize(*images.decode_with_alpha(data), *scene.shape[:2])
         assert np.array_equal(translated.getchannel("A"), ALPHA)
     assert np.array_equal(translated.convert("RGB"), expected(scene))
 
@@ -160,6 +161,61 @@ def test_alpha_is_kept_by_every_format_that_has_it(infer, tmp_path, format):
         assert np.array_equal(translated.getchannel("A"), ALPHA)
 
 
+@pytest.mark.parametrize(("name", "most"), [("b.jpg", 3), ("b.webp", 0)])
+def test_colours_are_written_as_finely_as_brightness(infer, tmp_path, monkeypatch, name, most):
+    lines = np.zeros((32, 48, 3), np.uint8)
+    lines[..., 2] = 255
+    lines[:, ::2] = (255, 0, 0)
+    images.write(tmp_path / "a.png", lines)
+    monkeypatch.setattr(Translator, "__call__", lambda self, pictures, *_: pictures)
+    infer("a.png", name)
+    assert difference(images.read(tmp_path / name), lines) <= most
+    sizes = [(tmp_path / name).stat().st_size]
+    for quality in (90, 30):
+        assert infer("a.png", name, "--overwrite", "--quality", quality).status == 0
+        sizes.append((tmp_path / name).stat().st_size)
+    assert sizes == sorted(sizes, reverse=True) or name == "b.webp" and sizes[1] > sizes[2]
+
+
+@pytest.mark.parametrize(("output", "flags"), [("b.png", []), ("b.tif", []), ("-", []), ("in", ["--format", "tif"])])
+def test_a_quality_where_there_is_none_is_refused(infer, tmp_path, output, flags):
+    put(tmp_path, "a.png", "in/c.png")
+    infer("a.png", output, "--quality", 80, *flags).assert_refused("--quality 80", "leave it out, or write .jpg or .webp")
+
+
+@pytest.mark.parametrize("flags", [[], ["--keep_metadata"]])
+def test_metadata_are_kept_on_demand(infer, tmp_path, flags):
+    tags = Image.Exif()
+    tags[0x010F], tags[0x0112] = "a camera", 6
+    (tmp_path / "a.jpg").write_bytes(save(Image.fromarray(draw(0, 48, 32)), "JPEG", exif=tags, dpi=(300, 300), xmp=b"<x:xmpmeta/>"))
+    assert infer("a.jpg", "b.jpg", *flags).status == 0
+    picture = Image.open(tmp_path / "b.jpg")
+    assert picture.size == (48, 32)
+    found = (dict(picture.getexif()), picture.info.get("dpi"), picture.info.get("xmp"))
+    assert found == (({0x010F: "a camera", 0x0112: 1}, (300, 300), b"<x:xmpmeta/>") if flags else ({}, None, None))
+
+
+def test_a_cutout_is_translated_without_what_it_hides(infer, tmp_path, passes):
+    alpha = np.zeros((64, 64), np.uint8)
+    alpha[16:48, 16:48] = 255
+    colours = np.where(alpha[..., None] > 0, np.uint8((60, 20, 10)), np.uint8(255))
+    images.write(tmp_path / "a.png", colours, alpha)
+    assert infer("a.png", "b.png").status == 0
+    assert passes[0].shape == (1, 32, 32, 3) and (passes[0] == (60, 20, 10)).all()
+    assert np.array_equal(images.decode_with_alpha((tmp_path / "b.png").read_bytes())[1], images.resize(alpha, 32, 32))
+
+
+def test_damage_is_named_and_what_is_whole_is_not(infer, tmp_path):
+    pixels = draw(6, 96, 96) // 2 + 40
+    pixels[32:48, 48:] += 20
+    pixels[48:] += 20  # from one block on, as after an error that no decoder notices
+    for name, data in (("a", save(Image.fromarray(pixels), "JPEG", quality=95)), ("b", PLAIN["JPEG"]), ("c", PLAIN["JPEG"][:-2])):
+        (tmp_path / f"{name}.jpg").write_bytes(data)
+        outcome = infer(f"{name}.jpg", f"{name}.png")
+        words = "damaged, but translated: a.jpg: from row 32, column 48 on it is of another brightness\n"
+        assert (outcome.status, outcome.err) == (0, words if name == "a" else "")
+
+
 # --- where they come from, and where they go
 
 
@@ -167,10 +223,22 @@ def test_a_pipe_is_one_picture_here_too(infer, tmp_path, expected, monkeypatch):
     (picture,) = put(tmp_path, "a.png")
     out = io.BytesIO()
     monkeypatch.setattr("sys.stdin", SimpleNamespace(buffer=io.BytesIO(images.encode(picture))))
-    monkeypatch.setattr("sys.stdout", SimpleNamespace(buffer=out))
+    monkeypatch.setattr("sys.stdout", io.TextIOWrapper(out))
     outcome = infer("-", "-", "--format", "tif", "--resume")  # what goes through a pipe never exists before
     assert outcome.status == 0 and outcome.err.startswith("-: 1 of 1 translated")
     assert out.getvalue() == images.encode(expected(picture), ".tif")
+
+
+def test_an_empty_pipe_is_told(infer, tmp_path, monkeypatch):
+    monkeypatch.setattr("sys.stdin", SimpleNamespace(buffer=io.BytesIO()))
+    infer("-", "b.png").assert_refused("standard input is empty")
+
+
+def test_nothing_is_written_to_a_terminal(infer, tmp_path, monkeypatch):
+    put(tmp_path, "a.png")
+    monkeypatch.setattr("sys.stdout", io.TextIOWrapper(io.BytesIO()))
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True, raising=False)
+    infer("a.png", "-").assert_refused("--output -: is a terminal; name a file, or redirect it")
 
 
 def test_a_pattern_finds_pictures_in_folders_and_keeps_these(infer, tmp_path):
@@ -180,6 +248,46 @@ def test_a_pattern_finds_pictures_in_folders_and_keeps_these(infer, tmp_path):
     put(tmp_path, "[1].png", "1.png")
     assert "[1].png" in infer("[1].png", "c.png").out or (tmp_path / "c.png").is_file()  # a file of that name comes first
     assert (tmp_path / "c.png").is_file()
+
+
+def test_a_pattern_goes_into_any_folder_and_brackets_can_be_part_of_names(infer, tmp_path):
+    put(
+        tmp_path,
+        "[2024] trip/a.png",
+        "[2024] trip/.cache/b.png",
+        "[2024] trip/@eaDir/b.png",
+        "[2024] trip/x/y/c.png",
+        "[2024] trip/x/d [1].png",
+        "2/e.png",
+    )
+    (tmp_path / "[2024] trip" / "x" / "up").symlink_to("..")
+    for pattern, names in {
+        "[2024] trip/*.png": {"a.png"},
+        "[2024] trip/**/*.png": {"a.png", "x/y/c.png", "x/d [1].png"},
+        "[2024] trip/**": {"a.png", "x/y/c.png", "x/d [1].png"},
+        "**/c.png": {"[2024] trip/x/y/c.png"},
+        f"{tmp_path}/[2024] trip/x/**/?.png": {"y/c.png", "up/a.png"},
+        "[2024] trip/x/d [1]*.png": {"d [1].png"},
+        "[2-4]/*.png": {"2/e.png"},
+        f"file://{tmp_path}/%5B2024%5D%20trip/*.png": {"a.png"},
+    }.items():
+        assert infer(pattern, "out", "--overwrite").status == 0, pattern
+        assert set(snapshot(tmp_path / "out")) == names, pattern
+        shutil.rmtree(tmp_path / "out")
+
+
+def test_a_new_folder_is_typed_with_a_slash(infer, tmp_path):
+    put(tmp_path, "a.png")
+    infer("a.png", "new").assert_refused("--output new: write to one of .png", "or to a folder, new/")
+    assert infer("a.png", "new/folder/").status == 0
+    assert set(snapshot(tmp_path / "new")) == {"folder/a.png"}
+    infer("a.png", "b.png", "--gallery", "page.html/").assert_refused("--gallery: page.html/ ends in a slash, as folders do: name a file")
+
+
+def test_names_that_a_shell_put_in_the_place_of_a_pattern_are_told(infer, tmp_path):
+    put(tmp_path, "a.png", "b.png", "c.png")
+    words = "--input: takes one value; 'b.png' and 1 more left over: a pattern, or a name with spaces, is typed in quotes, '*.png'"
+    infer("a.png", "out", "--input", "a.png", "b.png", "c.png").assert_refused(words)
 
 
 @pytest.mark.long
@@ -246,7 +354,9 @@ def test_the_way_back_is_written_and_measured(infer, tmp_path, model_file, expec
 
     infer("in", "out", "--cycle", model_file).assert_refused("--output out/a.png and 3 more: exists")
     put(tmp_path / "in", "x/b_back.png")
-    infer("in", "new", "--cycle", model_file).assert_refused("new/x/b_back.png; rename them")
+    infer("in", "new", "--cycle", model_file).assert_refused(
+        "x/b.png and x/b_back.png would become the same file, new/x/b_back.png; rename one"
+    )
     (tmp_path / "in/x/b_back.png").unlink()
     (tmp_path / "out" / "a_back.png").unlink()
     resumed = infer("in", "out", "--cycle", model_file, "--resume")
@@ -259,7 +369,7 @@ def test_strips_show_all_side_by_side(infer, tmp_path, model_file, cycle):
     flags = ["--cycle", model_file] if cycle else []
     infer("a.png", "plain.png", "--keep_size", *flags)
     infer("a.png", "strip.png", "--keep_size", "--side_by_side", *flags)
-    parts = [images.decode_with_alpha(ODD["PNG alpha"][0])[0]]
+    parts = [cutouts.resize(*images.decode_with_alpha(ODD["PNG alpha"][0]), *ALPHA.shape)[0]]
     parts += [np.asarray(Image.open(tmp_path / name).convert("RGB")) for name in ("plain.png", *(["plain_back.png"] if cycle else []))]
     strip = Image.open(tmp_path / "strip.png")
     assert np.array_equal(strip.convert("RGB"), np.concatenate(parts, axis=1))
@@ -304,6 +414,15 @@ def test_the_rest_of_a_folder_is_done_if_some_cannot_be_read(infer, tmp_path, ex
         assert np.abs(images.read(tmp_path / "out" / name).astype(int) - expected(picture)).max() <= 1  # of several in a pass
 
 
+def test_a_folder_that_cannot_be_read_is_named(infer, tmp_path, forbid):
+    put(tmp_path / "in", "a.png", "secret/b.png")
+    forbid(tmp_path / "in" / "secret")
+    for source in ("in", "in/**/*.png"):
+        outcome = infer(source, "out", "--overwrite")
+        assert (outcome.status, outcome.err) == (1, "left out: in/secret: a folder that cannot be read (Permission denied)\n")
+        assert "1 of 1 translated" in outcome.out and set(snapshot(tmp_path / "out")) == {"a.png"}
+
+
 @pytest.mark.parametrize("gpus, details, name", [([], {}, "CPU"), (["GPU:0"], {"device_name": "A card"}, "A card"), (["GPU:0"], {}, "GPU")])
 def test_it_says_on_which_device_it_ran(call, model_file, tmp_path, monkeypatch, gpus, details, name):
     put(tmp_path, "a.png")
@@ -325,6 +444,113 @@ def test_pictures_that_exist_are_replaced_only_on_demand(infer, tmp_path, expect
     assert np.array_equal(images.read(tmp_path / "out" / "a.png"), expected(picture))
     after = snapshot(tmp_path)
     assert {name for name in before if after[name] != before[name]} == {"out/b.png", "out/c.png"}
+
+
+@pytest.mark.parametrize(
+    ("source", "output", "flags"),
+    [
+        ("in/a.png", "in/a.png", []),
+        ("in/a.png", "x/../in/a.png", []),
+        ("in/a.png", "in", []),
+        ("in/a.png", "hard.png", []),
+        ("in/a.png", "soft.png", []),
+        ("soft.png", "in/a.png", []),
+        ("in", "in", []),
+        ("in", "in", ["--format", "jpg"]),
+        ("in", "link", []),
+        ("link", "in", []),
+        ("in/*.png", "in", []),
+        ("in/a*", "link", []),
+        ("in/a_back.png", "in/a.png", ["--cycle"]),
+        ("in/*.png", "in", ["--shard", "1/2"]),
+        ("page.html", "in/new.png", ["--gallery", "page.html"]),
+    ],
+)
+def test_no_picture_is_replaced_by_its_translation(infer, tmp_path, model_file, monkeypatch, source, output, flags):
+    """Whatever name it goes by. That is known before a model is loaded."""
+    put(tmp_path, "in/a.png", "in/a_back.png", "x/1.png", "page.html")
+    (tmp_path / "hard.png").hardlink_to(tmp_path / "in" / "a.png")
+    (tmp_path / "soft.png").symlink_to(tmp_path / "in" / "a.png")
+    (tmp_path / "link").symlink_to("in")
+    monkeypatch.setattr(model_files, "load", lambda *_: pytest.fail("loaded"))
+    before = snapshot(tmp_path)
+    flags = [*flags, model_file] if flags == ["--cycle"] else flags
+    for more in ("--overwrite", "--resume"):
+        infer(source, output, *flags, more).assert_refused("--gallery page.html" if source == "page.html" else f"--output {output}"[:12])
+        assert snapshot(tmp_path) == before
+
+
+@pytest.mark.parametrize("which", ["--model", "--cycle"])
+@pytest.mark.parametrize(
+    ("output", "flags", "words"),
+    [
+        ("m.pb", [], "is inside"),
+        ("m.pb/new/", [], "is inside"),
+        ("link", [], "is inside"),
+        ("link/new/b.png", [], "is inside"),
+        ("m.png", [], "would replace"),
+        ("out/", ["--gallery", "m.html"], "--gallery m.html: would replace"),
+        ("out/", ["--gallery", "m.pb/page.html"], "--gallery m.pb/page.html: is inside"),
+    ],
+)
+def test_no_model_is_replaced_or_written_into(call, tmp_path, monkeypatch, which, output, flags, words):
+    put(tmp_path, "in/a.png")
+    (tmp_path / "m.pb").mkdir()
+    (tmp_path / "link").symlink_to("m.pb")
+    for name in ("m.png", "m.html"):
+        (tmp_path / name).write_bytes(b"a model")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(model_files, "load", lambda *_: pytest.fail("loaded"))
+    model = next((name for name in (output, flags[-1] if flags else "") if name in ("m.png", "m.html")), "m.pb")
+    models = {"--model": "other.pb", which: model}
+    command = ["--input", "in/a.png", "--output", output, *flags, *(word for pair in models.items() for word in pair)]
+    before = snapshot(tmp_path)
+    for more in (["--overwrite"], ["--resume"]):
+        call(inference.main, *command, *more).assert_refused(words, f"{which} {model}; name another place")
+    assert snapshot(tmp_path) == before
+
+
+@pytest.mark.parametrize("output", ["in/out", "link/new/out", "in/through"])
+def test_what_was_translated_into_the_folder_is_not_translated_again(infer, tmp_path, made, output):
+    put(tmp_path / "in", *NESTED)
+    (tmp_path / "link").symlink_to("in")
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "in" / "through").symlink_to(tmp_path / "elsewhere")
+    for flags, count in (([], 7), (["--overwrite"], 7), (["--resume"], 0), (["--overwrite", "--shard", "1/2"], 3)):
+        made.clear()
+        outcome = infer("in", output, *flags)
+        assert (outcome.status, outcome.err) == (0, "") and len(made) == count
+        assert set(snapshot(tmp_path / output)) == {str(Path(name).with_suffix(".png")) for name in NESTED}
+    (tmp_path / output / "more").mkdir()
+    put(tmp_path / output, "more/f.png")
+    made.clear()
+    assert infer("in/*/*.png", output, "--overwrite").status == 0
+    assert [Path(file).relative_to(output).as_posix() for file in made] == ["c/1.png", "c/2.png"]
+
+
+def test_only_files_are_read(infer, tmp_path, model_file):
+    """Who opens a pipe without a writer waits for ever, and a device need have no end."""
+    put(tmp_path / "in", "a.png")
+    os.mkfifo(tmp_path / "in" / "pipe.png")
+    (tmp_path / "in" / "zero.png").symlink_to("/dev/zero")
+    alone = "is a pipe or a device; a picture from a pipe is read with --input -"
+    infer("in/pipe.png", "b.png").assert_refused(f"--input in/pipe.png: {alone}")
+    infer("/dev/zero", "b.png").assert_refused(f"--input /dev/zero: {alone}")
+    for source, files in (("in", "in"), ("in/*.png", "in")):
+        outcome = infer(source, "out", "--overwrite")
+        lines = [f"left out: {files}/{name}.png: is a pipe or a device; save it as a file first" for name in ("pipe", "zero")]
+        assert outcome.status == 1 and outcome.err.splitlines() == lines and "1 of 3 translated" in outcome.out
+    infer("in/a.png", "b.png", "--model", "in/pipe.png").assert_refused("in/pipe.png: is a pipe or a device; save it as a file first")
+    infer("in/a.png", "in/pipe.png", "--overwrite").assert_refused("--output in/pipe.png: is a pipe or a device; name a file")
+    assert (tmp_path / "in" / "pipe.png").is_fifo()
+
+
+def test_pictures_of_other_formats_are_told_of(infer, tmp_path, monkeypatch):
+    put(tmp_path / "in", "a.avif", "b.JFIF", "notes.txt", "x/c.svg", "x/d.CR2")
+    outcome = infer("in", "out")
+    words = "left out: in/x/c.svg and 1 more, of formats that are not read (1 .cr2, 1 .svg): convert to .jpg or .png\n"
+    assert (outcome.status, outcome.err) == (0, words)
+    assert set(snapshot(tmp_path / "out")) == {"a.png", "b.png"}
 
 
 # --- a share of a folder, and going on
@@ -448,7 +674,7 @@ def wrong_things(tmp_path) -> Path:
         ("in", "notes.txt", [], ["--output notes.txt", "is no folder", "name a folder"]),
         ("in", "-", [], ["--output -", "is no folder", "name a folder"]),
         ("many/*.xyz", "new", [], ["--input many/*.xyz", "no file is called like that"]),
-        ("many/1.*", "new", [], ["--input many/1.*", "new/1.png; rename them"]),
+        ("many/1.*", "new", [], ["--input many/1.*: 1.bmp and 1.gif would become the same file, new/1.png; rename one"]),
         ("a.png", "-", ["--cycle", "in"], ["--output -", "--side_by_side"]),
         ("a.png", "new/b.png", ["--cycle", "in"], ["in: no model"]),
         ("a.png", "new/b.png", ["--image_size", "32", "--keep_size"], ["--image_size --keep_size", "leave one out"]),
@@ -458,8 +684,8 @@ def wrong_things(tmp_path) -> Path:
         ("a.png", "new/b.png", ["--gallery", "old.html"], ["--gallery old.html: exists", "--overwrite"]),
         ("large.png", "new/b.png", ["--max_megapixels", "1"], ["large.png: 1001×1000 is more than 1 megapixels"]),
         ("thin.png", "new/b.png", ["--max_megapixels", "1"], ["thin.png: 40000×1 would become 1280000×32", "--keep_size"]),
-        ("twins", "new", [], ["--input twins", "new/a.png; rename them"]),
-        ("many", "new", [], ["--input many", "new/1.png and 1 more; rename them"]),
+        ("twins", "new", [], ["--input twins: a.jpg and a.png would become the same file, new/a.png; rename one"]),
+        ("many", "new", [], ["--input many: 1.bmp and 1.gif would become the same file, new/1.png (and 1 more like it); rename one"]),
         ("a.png", "new/b.png", ["--image_size", "7"], ["--image_size", "7", "at least 8"]),
         ("a.png", "new/b.png", ["--image_size", "large"], ["--image_size", "large"]),
         ("in", "new", ["--format", "gif"], ["--format", "gif", "png", "jpg", "webp", "tif"]),
@@ -469,10 +695,9 @@ def wrong_things(tmp_path) -> Path:
         ("in", "new", ["--shard", "1"], ["--shard", "'1'", "I/N"]),
         ("in", "new", ["--shard=-1/2"], ["--shard", "'-1/2'", "I/N"]),
         ("a.png", "new.png", ["--shard", "0/2"], ["--shard 0/2", "a.png is a single picture"]),
-        ("twins", "new", ["--shard", "0/2"], ["--input twins", "new/a.png; rename them"]),
+        ("twins", "new", ["--shard", "0/2"], ["--input twins: a.jpg and a.png", "new/a.png; rename one"]),
         ("in", "new", ["--resume", "--overwrite"], ["--resume --overwrite", "leave one out"]),
-        ("in", "in/new", ["--resume"], ["--output in/new", "in --input in"]),
-        ("in", "twins/../in", ["--shard", "0/1"], ["--output twins/../in", "in --input in"]),
+        ("in", "twins/../in", ["--shard", "0/1"], ["--output twins/../in: is the folder of --input"]),
         ("in", "new", ["--model", "nowhere.pb"], ["nowhere.pb: no such model", "export_graph.py"]),
         ("in", "new", ["--model", "a.png"], ["a.png: no model; make one", "export_graph.py"]),
         ("in", "new", ["--model", "in"], ["in: no model (a folder without saved_model.pb)", "export_graph.py"]),
@@ -497,7 +722,9 @@ def test_models_of_one_size_refuse_another(call, model, tmp_path, monkeypatch, f
     put(tmp_path, "a.png")
     monkeypatch.chdir(tmp_path)
     sizes = {fixed: 24}
-    monkeypatch.setattr(model_files, "load", lambda file: dataclasses.replace(model, file=file, fixed_size=sizes.get(str(file))))
+    monkeypatch.setattr(
+        model_files, "load", lambda file, trust=False: dataclasses.replace(model, file=file, fixed_size=sizes.get(str(file)))
+    )
     flags = ["--model", "there", "--cycle", "back", "--input", "a.png", "--output", "b.png", "--image_size"]
     call(inference.main, *flags, 32).assert_refused(f"--image_size 32: {fixed} is for 24 only")
     assert call(inference.main, *flags, 24).status == 0
@@ -505,7 +732,7 @@ def test_models_of_one_size_refuse_another(call, model, tmp_path, monkeypatch, f
 
 def test_pictures_of_a_pattern_go_in_the_order_of_their_names(infer, tmp_path, made, monkeypatch):
     put(tmp_path / "in", "a.png", "b.png", "c.png")
-    monkeypatch.setattr(storage, "glob", lambda pattern: ["in", *(f"in/{name}.png" for name in "bca")])
+    monkeypatch.setattr(storage, "glob", lambda pattern, _: ["in", *(f"in/{name}.png" for name in "bca")])
     assert infer("in/*.png", "out").status == 0
     assert made == ["out/a.png", "out/b.png", "out/c.png"]
 

@@ -11,7 +11,7 @@ from conftest import divide, draw, write_records
 from pictures import images, shards
 from pictures import records as records_module
 from pictures.records import record_headers, to_record
-from reader import BadRecord, Reader, feed_pairs
+from reader import BadRecord, Reader, feed_pairs, resized_square
 from system.cli import InputError
 
 SIZES = [(40, 40), (40, 60), (70, 44), (36, 36), (90, 41)]
@@ -126,6 +126,13 @@ def crops(reader: Reader, steps: int) -> np.ndarray:
     return np.stack([red.min(axis=1) // 6, green[:, 0] // 6, red[:, 0] > red[:, -1]], axis=1)
 
 
+def test_nothing_tunes_the_feed_that_its_end_would_wait_for(records, monkeypatch):
+    tuned, give = [], tf.data.Dataset.with_options
+    monkeypatch.setattr(tf.data.Dataset, "with_options", lambda data, o: tuned.append(o.autotune.enabled) or give(data, o))
+    next(feed_pairs(Reader(records, 32), Endless()))
+    assert tuned == [False]
+
+
 def test_each_row_has_a_crop_and_a_flip_of_its_own(ramps):
     found = crops(Reader(ramps, 32, 40, batch_size=10), 20)
     assert [set(values) for values in found.T] == [set(range(9)), set(range(9)), {0, 1}]
@@ -184,6 +191,25 @@ def test_what_resizing_overshoots_is_clipped(tmp_path, training):
     assert (x.min(), x.max()) == (-1, 1)
 
 
+@pytest.mark.parametrize(("shape", "size"), [((3, 90), (36, 1080)), ((90, 3), (960, 32)), ((70, 96), (36, 49)), ((300, 110), (98, 36))])
+def test_a_square_that_is_cut_before_resizing_is_the_same(shape, size):
+    """That is what is done with shapes that would become huge."""
+    noise, room = np.random.default_rng(0).integers(0, 256, (*shape, 3), np.uint8), np.subtract(size, 32)
+    for begin in (room * 0, room // 2, room // 3, room):
+        cut, whole = (resized_square(noise, np.int32(size), np.int32(begin), 32, most) for most in (0, 1 << 24))
+        assert cut.shape == (32, 32, 3) and np.abs(cut - whole).max() < 0.02
+
+
+def test_a_picture_of_an_extreme_shape_takes_no_more_than_others(tmp_path):
+    """Resized, it would have five billion pixels."""
+    line = np.random.default_rng(0).integers(0, 256, (1, 65500, 3), np.uint8)
+    x = take(Reader(write_records(tmp_path / "r", [line]), 256, 286, batch_size=2).feed(), 1)
+    assert x.shape == (2, 256, 256, 3) and np.ptp(x, axis=1).max() < 1e-5 and x.std(axis=2).min() > 0.05
+    (x,) = take(Reader(tmp_path / "r", 256, training=False).feed(), 1)
+    middle = np.float32([-1, 9, 9, -1]) / 16 @ line[0, 32748:32752]  # of bicubic interpolation
+    assert np.abs((x[0, 127] + 1) * 127.5 - middle.clip(0, 255)).max() < 2
+
+
 def test_a_jpeg_is_read_as_well(tmp_path):
     file = tmp_path / "a.jpg"
     images.write(file, draw(0, 40, 40))
@@ -201,9 +227,25 @@ def test_offsets_are_where_records_start(records):
     assert len(Reader(records, 32)) == len(SIZES)
 
 
-def foreign_example() -> bytes:
-    feature = tf.train.Feature(bytes_list=tf.train.BytesList(value=[b"1"]))
-    return tf.train.Example(features=tf.train.Features(feature={"label": feature})).SerializeToString()
+def example(**features: tf.train.Feature) -> bytes:
+    features = {name.replace("__", "/"): feature for name, feature in features.items()}
+    return tf.train.Example(features=tf.train.Features(feature=features)).SerializeToString()
+
+
+PICTURE, TEXT = images.encode(draw(0)), tf.train.Feature(bytes_list=tf.train.BytesList(value=[b"1"]))
+FOREIGN = {  # records that hold no picture of ours
+    "other features": example(label=TEXT),
+    "features of another type": example(
+        image__file_name=TEXT, image__encoded_image=tf.train.Feature(int64_list=tf.train.Int64List(value=[1]))
+    ),
+    "no picture": to_record("a.png", b"no picture"),
+    "a drawing": to_record("a.svg", b'<?xml version="1.0"?><svg xmlns="http://www.w3.org/2000/svg"/>'),
+    "half a picture": to_record("a.png", PICTURE[: len(PICTURE) // 2]),
+    "half a record": to_record("a.png", PICTURE)[:-30],
+    "no example": bytes(range(128, 256)),
+    "a line of text": b"This is no record.",
+    "nothing": b"",
+}
 
 
 def spoil(records: Path, file: Path, how: str) -> None:
@@ -225,10 +267,9 @@ def spoil(records: Path, file: Path, how: str) -> None:
         data = b"This is a text of some length, and no TFRecord file at all.\n" * 4
     elif how == "short text":
         data = b"hi\n"
-    if how in ("other features", "no picture"):
-        record = foreign_example() if how == "other features" else to_record("a.png", b"no picture")
+    if how in FOREIGN:
         with tf.io.TFRecordWriter(str(file)) as writer:
-            writer.write(record)
+            writer.write(FOREIGN[how])
     else:
         file.write_bytes(data)
 
@@ -244,8 +285,7 @@ def spoil(records: Path, file: Path, how: str) -> None:
         ("first picture", "damaged in record 0"),
         ("text", "no TFRecord file"),
         ("short text", "no TFRecord file"),
-        ("other features", "image/encoded_image"),
-        ("no picture", "no picture"),
+        *((how, "record 0 has no image/file_name and image/encoded_image, or no picture that can be read; make it") for how in FOREIGN),
     ],
 )
 def test_a_file_that_cannot_be_trained_on_is_refused_at_the_door(records, tmp_path, how, words):
@@ -338,6 +378,18 @@ def test_of_two_files_the_bad_one_is_named(plain, rotten):
     for X, Y in ((plain, rotten), (rotten, plain)):
         with pytest.raises(BadRecord, match=f"^{rotten}: record"):
             next(feed_pairs(Reader(X, 32, batch_size=7), Reader(Y, 32, batch_size=7)))
+
+
+def test_records_of_another_kind_are_bad_ones(tmp_path):
+    file, bad = tmp_path / "mixed.tfrecords", range(1, 1 + len(FOREIGN))
+    with tf.io.TFRecordWriter(str(file)) as writer:
+        for record in (to_record("a.png", PICTURE), *FOREIGN.values(), to_record("b.png", PICTURE)):
+            writer.write(record)
+    count = len(bad) + 2
+    with pytest.raises(BadRecord, match=", ".join(rf"record {i} \(counted from 0\): no picture in it" for i in bad)):
+        next(feed_pairs(Reader(file, 32, batch_size=count), Endless()))
+    reader = Reader(file, 32, batch_size=count, training=False, skip_bad_records=True)
+    assert len(next(feed_pairs(reader, Endless()))[0]) == count and list(reader.bad) == list(bad)
 
 
 def test_a_record_without_a_picture_is_a_bad_one(tmp_path):
@@ -513,7 +565,7 @@ def test_a_shard_that_is_cut_off_leaves_the_numbers_of_the_others_as_they_are(in
 
 def test_every_shard_is_looked_into_at_the_door(three):
     with tf.io.TFRecordWriter(str(shard(three, 1))) as writer:
-        writer.write(foreign_example())
+        writer.write(FOREIGN["other features"])
     with pytest.raises(InputError, match=f"^{shard(three, 1)}: record 0 has no image/file_name"):
         Reader(three, 32)
 

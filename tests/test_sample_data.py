@@ -2,7 +2,10 @@
 
 import contextlib
 import errno
-from types import SimpleNamespace
+import os
+import signal
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -15,13 +18,6 @@ from pictures.scenes import scene
 from sample_data import main
 
 SMALL = ("--size", 32, "--n_train", 3, "--n_test", 2)
-WORKERS = sample_data._workers
-
-
-@pytest.fixture(autouse=True)
-def in_this_process(monkeypatch):
-    """Draws without processes of its own, which take long to start."""
-    monkeypatch.setattr(sample_data, "_workers", lambda: contextlib.nullcontext(SimpleNamespace(map=map)))
 
 
 def test_set_is_a_function_of_the_seed(call, tmp_path):
@@ -39,8 +35,7 @@ def test_longer_set_begins_with_the_shorter(call, tmp_path):
     assert len(short) == 6 and short.items() < long.items()
 
 
-def test_files_sizes_and_summary(call, tmp_path, monkeypatch):
-    monkeypatch.setattr(sample_data, "_workers", WORKERS)
+def test_files_sizes_and_summary(call, tmp_path):
     outcome = call(main, "--output_dir", tmp_path / "new" / "fruit", "--size", 36, "--n_train", 2, "--n_test", 1)
     assert outcome.status == 0 and outcome.out.count("\n") == 1 and str(tmp_path / "new" / "fruit") in outcome.out
     assert outcome.err == ""
@@ -82,6 +77,24 @@ def test_overwrite_replaces_its_own_folders_only(call, tmp_path):
     assert {f.name for f in (tmp_path / "old").iterdir()} == {"letter.txt", "other", *sample_data.FOLDERS}
 
 
+def test_the_home_folder_can_be_named_by_its_sign(call, tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.chdir(tmp_path)
+    assert call(main, "--output_dir", "~/fruit", *SMALL).status == 0
+    assert [f.name for f in tmp_path.iterdir()] == ["home"] and (tmp_path / "home/fruit/trainA/0000.png").exists()
+
+
+def test_a_folder_of_another_machine_is_refused(call, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    call(main, "--output_dir", "gs://bucket/fruit", *SMALL).assert_refused("--output_dir gs://bucket/fruit: ", "this machine")
+    assert not any(tmp_path.iterdir())
+
+
+def test_a_terminal_obeys_no_name(call, tmp_path):
+    outcome = call(main, "--output_dir", tmp_path / "a\033[2Jb", *SMALL)
+    assert outcome.status == 0 and "\033" not in outcome.out and "a\\x1b[2Jb: 3 apples" in outcome.out
+
+
 def test_an_empty_folder_is_filled(call, tmp_path):
     assert call(main, "--output_dir", tmp_path, *SMALL).status == 0
     assert {f.name for f in tmp_path.iterdir()} == set(sample_data.FOLDERS)
@@ -104,3 +117,41 @@ def test_a_set_that_fails_leaves_all_as_it_was(call, tmp_path, monkeypatch, over
     outcome = call(main, "--output_dir", output, *SMALL, *["--overwrite"] * overwrite)
     assert outcome.status == 1 and outcome.err.count("\n") == 1 and "No space left" in outcome.err
     assert sorted(tmp_path.rglob("*")) == before and snapshot(tmp_path) == content
+
+
+DRAWING = """
+import sys
+import sample_data
+from pictures import images
+from system import cli
+
+def write(file, picture):
+    print("drawing", flush=True)
+    while True:
+        pass
+
+images.write = write
+sys.exit(cli.run(sample_data.main))
+"""
+
+
+@pytest.mark.parametrize(
+    ("sent", "status", "words"),
+    [(signal.SIGINT, 130, "-c: interrupted\n"), (signal.SIGTERM, 143, "-c: terminated\n"), (signal.SIGKILL, -signal.SIGKILL, "")],
+    ids=lambda value: getattr(value, "name", None),
+)
+def test_a_signal_ends_all_of_it_at_once(tmp_path, ctrl_c_counts, sent, status, words):
+    """However many pictures are to come; and no process is left that would hold its output open. Ctrl-C reaches a whole group."""
+    command = [sys.executable, "-c", DRAWING, "--output_dir", str(tmp_path / "fruit"), "--n_train", "100000"]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    project = os.path.dirname(sample_data.__file__)
+    with subprocess.Popen(command, cwd=project, start_new_session=True, **pipes) as process:
+        try:
+            assert process.stdout.readline() == "drawing\n"
+            os.killpg(process.pid, sent) if sent == signal.SIGINT else process.send_signal(sent)
+            out, err = process.communicate(timeout=20)
+        finally:
+            with contextlib.suppress(ProcessLookupError):  # whatever a command that fails has left running
+                os.killpg(process.pid, signal.SIGKILL)
+    assert (process.returncode, out, err) == (status, "", words)
+    assert sent == signal.SIGKILL or not any(tmp_path.iterdir())

@@ -7,10 +7,13 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from conftest import draw
+from PIL import Image
 
+import inference
 from formats import model_files
 from formats.translator import Translator
 from pictures import images
+from system import cli
 
 
 @pytest.fixture(scope="module")
@@ -44,6 +47,26 @@ def test_rest(signature, translate, named):
     answer = json.loads(rest(signature, json.dumps({"signature_name": "translate_encoded", "instances": instances})))
     for picture, row in zip(pictures, answer["predictions"], strict=True):
         assert np.array_equal(images.decode(base64.b64decode(row["b64"])), translate(picture[None])[0])
+
+
+def test_a_file_of_any_kind_is_translated_as_by_the_command(call, signature, model_file, tmp_path):
+    """To the bit: what is transparent stays so."""
+    picture = Image.fromarray(draw(3, 30, 41))
+    flat, hole = picture.quantize(16), picture.copy()
+    hole.putalpha(Image.fromarray(np.uint8(np.arange(30 * 41).reshape(30, 41) // 3)))
+    key = {"transparency": flat.getpixel((0, 0))}
+    kinds = {"a.jpg": (picture, {"quality": 100}), "b.png": (hole, {}), "c.png": (flat, key), "d.png": (picture.convert("L"), {})}
+    kinds |= {"e.png": (picture.convert("1"), {}), "f.gif": (flat, key), "g.gif": (flat, {}), "h.bmp": (flat, {}), "i.bmp": (hole, {})}
+    (tmp_path / "in").mkdir()
+    for name, (one, options) in kinds.items():
+        one.save(tmp_path / "in" / name, **options)
+    flags = ["--model", model_file, "--input", tmp_path / "in", "--output", tmp_path / "out", "--keep_size"]
+    assert call(inference.main, *flags).status == cli.DONE
+    out = signature[1](image_bytes=tf.constant([(tmp_path / "in" / name).read_bytes() for name in kinds]))["output_bytes"].numpy()
+    for name, served in zip(kinds, out, strict=True):
+        by_command = images.decode_with_alpha((tmp_path / "out" / name).with_suffix(".png").read_bytes())
+        for here, there in zip(images.decode_with_alpha(served), by_command, strict=True):
+            assert np.array_equal(here, there), name
 
 
 def test_grpc(signature, translate):

@@ -1,7 +1,10 @@
 """Pictures on their way through models that are plain functions: which size, which order, which file, and nothing mixed up."""
 
 import io
+import os
 import re
+import subprocess
+import sys
 import types
 from base64 import b64decode
 from pathlib import Path
@@ -14,8 +17,9 @@ from PIL import Image
 
 from formats import translation
 from formats.translation import PIPE, Job, Translation, size_for
-from pictures import gallery, images, tiling
+from pictures import cutouts, gallery, images, tiling
 
+ROOT = Path(__file__).parents[2]
 G, F = (lambda x: 255 - x // 2), (lambda x: x // 4 * 3)
 
 
@@ -127,10 +131,11 @@ def test_pictures_of_every_kind_are_translated_as_people_see_them(tmp_path, name
     assert (translated.size, translated.mode) == (shape[::-1], "RGBA" if transparent else "RGB")
     assert not translated.getexif() and "icc_profile" not in translated.info
     if transparent:
-        scene, alpha = images.decode_with_alpha(data)
-        assert np.array_equal(translated.getchannel("A"), images.resize(alpha, *shape))
-    plain = 255 - images.resize(np.uint8(np.rint(scene)), *shape)
-    assert difference(np.asarray(translated.convert("RGB")), plain) <= tolerance
+        plain, alpha = cutouts.resize(*images.decode_with_alpha(data), *shape)
+        assert np.array_equal(translated.getchannel("A"), alpha)
+    else:
+        plain = images.resize(np.uint8(np.rint(scene)), *shape)
+    assert difference(np.asarray(translated.convert("RGB")), 255 - plain) <= tolerance
 
 
 @pytest.mark.parametrize("format", ["png", "jpg", "webp", "tif"])
@@ -206,6 +211,26 @@ def test_the_page_shows_what_was_made_and_what_existed_in_their_order(tmp_path, 
     assert not run(Model(), jobs, Model(F)).shown  # which would take memory for nothing
 
 
+def test_the_page_is_utf8_whatever_the_names_and_the_system(tmp_path):
+    """Under the POSIX locale, in a process of its own, Python writes ASCII, and gets names in pieces."""
+    code = """if True:
+        import os, sys, types
+        from pathlib import Path
+        from formats.translation import Job, Translation
+        names = [os.fsdecode(name) for name in (b"a\\xc3\\xbc.png", b"b\\xfc.png")]
+        model = types.SimpleNamespace(file="m.pb", metadata={"ngf": 1}, fixed_size=None)
+        made = Translation(model, tile=64, thumbnails=True)
+        made.shown = {name: [b"1", b"2"] for name in names}
+        made.write_gallery(Path(sys.argv[1]), [Job(Path(name), name, []) for name in names])
+    """
+    for system in ({"PYTHONUTF8": "0", "LC_ALL": "POSIX"}, {"PYTHONUTF8": "1"}):
+        command = [sys.executable, "-c", code, tmp_path / "page.html"]
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, env={**os.environ, **system})
+        assert done.returncode == 0, done.stderr
+        page = (tmp_path / "page.html").read_text(encoding="utf-8")
+        assert ">aü.png<" in page and ">b�.png<" in page and "source → target" in page
+
+
 @pytest.mark.parametrize("suffix", [".png", ".tif"])
 def test_a_pipe_holds_one_picture(monkeypatch, several, suffix):
     data, out = io.BytesIO(), io.BytesIO()
@@ -224,7 +249,8 @@ def test_what_cannot_be_read_or_written_is_named_and_all_else_made(tmp_path):
     jobs += jobs_for(tmp_path, {"d.png": draw(3, 32, 32)}) + [Job(tmp_path / "nowhere.png", "nowhere.png", [tmp_path / "out" / "e.png"])]
     found = run(Model(lambda x: np.tile(G(x), (1, 1, 600, 1))), jobs)  # WebP has no picture so wide
     (unreadable, unwritable, missing) = sorted(found.left_out)
-    assert unreadable == f"{jobs[1].source}: not a picture" and missing == f"{tmp_path / 'nowhere.png'}: No such file or directory"
+    assert unreadable == f"{jobs[1].source}: not a picture of a format that is read"
+    assert missing == f"{tmp_path / 'nowhere.png'}: No such file or directory"
     assert unwritable.startswith(f"{jobs[2].source}: 19200×32 cannot be written as WEBP")
     assert {file.name for file in (tmp_path / "out").iterdir()} == {"a.png", "d.png"}
 

@@ -24,6 +24,13 @@ def test_the_page_holds_every_picture_and_needs_nothing_else():
     assert not re.search(r"https?://|<script|<link", page)
 
 
+def test_columns_are_as_wide_as_what_is_in_them_and_no_wider_than_the_screen():
+    """A small picture is not pulled apart from its translation, and two large ones fit on a phone."""
+    page = gallery.page("t", "n", ["a", "b"], [("x.png", [gallery.thumbnail(draw(0, 32, 32))] * 2)])
+    assert "width: min-content" in page and "100vw - 2rem) / 2" in page
+    assert not re.search(r"(?<!-)width: [0-9.]+%", page) and "caption" not in page
+
+
 def test_names_are_text_and_never_markup():
     names = ["<b>", "<i>", '<u alt="">', "<img src=x onerror=alert(1)>"]
     title, note, column, name = names

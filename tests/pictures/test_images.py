@@ -1,6 +1,8 @@
 """Picture files: every kind that people have is read as the same upright RGB, and what is no picture is refused."""
 
 import io
+import os
+import sys
 import warnings
 from pathlib import Path
 
@@ -67,7 +69,7 @@ def test_the_limit_is_ours_and_not_pillows():
 def test_colours_and_alpha_come_apart(name):
     colours, alpha = images.decode_with_alpha(ODD[name][0])
     assert np.array_equal(alpha, ALPHA)
-    assert np.array_equal(colours, np.where(ALPHA[..., None] == 0, 255, SCENE))
+    assert np.array_equal(colours[ALPHA > 0], SCENE[ALPHA > 0])
 
 
 @pytest.mark.parametrize("name", ["PNG", "JPEG CMYK", "GIF"])
@@ -102,28 +104,80 @@ def test_deep_grey_is_rounded_to_the_nearest_level():
     assert images.decode(save(Image.fromarray(levels), "TIFF"))[0, :, 0].tolist() == [10, 11]
 
 
-def test_what_is_no_number_in_a_picture_is_black():
-    values = np.float32([[np.nan, 0.5, 1]])
+@pytest.mark.parametrize(
+    ("values", "levels"),
+    [
+        ([np.nan, 0.5, 1], [0, 128, 255]),
+        ([np.inf, -np.inf, 0.5], [255, 0, 128]),
+        ([-3, 0.2, 0.4], [0, 51, 102]),
+        ([np.nan, 10, 200], [0, 10, 200]),
+        ([0, 2570, 65535], [0, 10, 255]),
+        ([np.inf, 1.5e38, 3e38], [255, 128, 255]),
+        ([0, 0, 0], [0, 0, 0]),
+        ([-np.inf, -2, -1], [0, 0, 0]),
+    ],
+)
+def test_numbers_of_every_kind_become_levels_and_what_is_none_black(values, levels):
     with warnings.catch_warnings(action="error"):
-        assert images.decode(save(Image.fromarray(values), "TIFF"))[0, :, 0].tolist() == [0, 128, 255]
+        assert images.decode(save(Image.fromarray(np.float32([values])), "TIFF"))[0, :, 0].tolist() == levels
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_a_picture_of_no_number_at_all_is_refused(value):
+    with warnings.catch_warnings(action="error"), pytest.raises(images.PictureError, match="^none of its values is a finite number$"):
+        images.decode(save(Image.fromarray(np.full((4, 4), value, np.float32)), "TIFF"))
+
+
+# --- HEIC, which phones write
+
+
+def test_heic_is_read_where_its_reader_is_installed(tmp_path):
+    pillow_heif = pytest.importorskip("pillow_heif", reason="bash scripts/setup.sh heif installs it")
+    file = io.BytesIO()
+    pillow_heif.from_pillow(RGB).save(file, quality=95)
+    data = file.getvalue()
+    assert difference(images.decode(data), SCENE) <= LOSSY and images.size(data) == (56, 40) and not images.is_plain(data)
+    for name in ("a.heic", "b.HEIF"):
+        (tmp_path / name).write_bytes(data)
+    assert [found.name for found in images.find(tmp_path)] == ["a.heic", "b.HEIF"]
+    for damaged in (data[:100], data[:-40]):
+        with pytest.raises(images.PictureError):
+            images.decode(damaged)
+
+
+def test_without_it_what_is_missing_is_named(tmp_path, monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "pillow_heif", None)
+    with pytest.raises(images.PictureError, match="^a picture in HEIC: bash scripts/setup.sh heif installs what reads HEIC, or convert"):
+        images.decode(b"\0\0\0\x1cftypheic\0\0\0\0mif1heicmiaf")
+    monkeypatch.setattr(images, "_heif_is_installed", lambda: False)
+    (tmp_path / "IMG_1.HEIC").touch()
+    words = "IMG_1.HEIC, of formats that are not read (1 .heic): convert to .jpg or .png; bash scripts/setup.sh heif installs "
+    with pytest.raises(InputError, match="no picture in this folder .*; there is ") as found:
+        images.find(tmp_path)
+    assert words in str(found.value)
+    (tmp_path / "a.png").touch()
+    assert [file.name for file in images.find(tmp_path)] == ["a.png"]
+    assert capsys.readouterr().err == f"left out: {tmp_path}/{words}what reads HEIC\n"
 
 
 # --- files
 
 
-@pytest.mark.parametrize("what", ["damaged", "missing", "folder"])
+@pytest.mark.parametrize("what", ["damaged", "missing", "folder", "pipe"])
 def test_read_names_the_file(tmp_path, what):
     file = tmp_path / "apple.png"
     if what == "damaged":
         file.write_bytes(DAMAGED["text"])
     if what == "folder":
         file.mkdir()
+    if what == "pipe":  # without a writer, for whom opening it would wait
+        os.mkfifo(file)
     with pytest.raises(images.PictureError, match=f"^{file}: .*[a-z]"):
         images.read(file)
 
 
 def test_find_returns_every_picture_below_a_folder_in_order(tmp_path):
-    names = ["B.PNG", "a.jpg", "a/x.Jpeg", "a/y/z.tiff", "b.gif", "c.tif", "d.bmp", "e.webp"]
+    names = ["B.PNG", "a.jpg", "a/x.Jpeg", "a/y/z.tiff", "b.gif", "c.tif", "d.bmp", "e.webp", "f.avif", "g.jfif", "h.JP2", "i.ppm"]
     others = [".hidden.png", ".hidden/a.png", "a/.hidden/b.png", "notes.txt", "png", "f.png.part", "g.npy"]
     for name in names + others:
         file = tmp_path / name
@@ -133,6 +187,21 @@ def test_find_returns_every_picture_below_a_folder_in_order(tmp_path):
     assert [f.relative_to(tmp_path).as_posix() for f in images.find(tmp_path)] == names
 
 
+def test_find_leaves_a_folder_out_by_whatever_way_it_is_reached(tmp_path):
+    for name in ("in/a.png", "in/out/a.png", "in/x/out/b.png", "outside/c.png"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    (tmp_path / "in" / "link").symlink_to(tmp_path / "outside")
+    (tmp_path / "in" / "back").symlink_to(tmp_path / "in" / "out")
+
+    def found(without):
+        return [f.relative_to(tmp_path / "in").as_posix() for f in images.find(tmp_path / "in", without)]
+
+    assert found(tmp_path / "in" / "out") == ["a.png", "link/c.png", "x/out/b.png"] == found(tmp_path / "in" / "x" / ".." / "out")
+    assert found(tmp_path / "outside") == ["a.png", "out/a.png", "x/out/b.png"]
+    assert len(found(tmp_path / "nowhere")) == len(found(None)) == 4
+
+
 def test_find_follows_links_but_not_in_circles(tmp_path):
     for folder in ("pictures/a", "elsewhere"):
         (tmp_path / folder).mkdir(parents=True)
@@ -140,6 +209,60 @@ def test_find_follows_links_but_not_in_circles(tmp_path):
     (tmp_path / "pictures" / "link").symlink_to(tmp_path / "elsewhere")
     (tmp_path / "pictures" / "a" / "up").symlink_to("..")
     assert [f.relative_to(tmp_path / "pictures").as_posix() for f in images.find(tmp_path / "pictures")] == ["a/1.png", "link/1.png"]
+
+
+def test_find_takes_a_folder_once_however_many_links_lead_there(tmp_path):
+    """By its own name, where it has one there."""
+    folders = ("A", "B", "C", "Z")
+    for folder in folders:
+        (tmp_path / "all" / folder).mkdir(parents=True)
+        (tmp_path / "all" / folder / f"{folder}.png").touch()
+        for other in folders:
+            (tmp_path / "all" / folder / f"to_{other}").symlink_to(f"../{other}")
+    (tmp_path / "outside").mkdir()
+    (tmp_path / "outside" / "o.png").touch()
+    for name in ("all/link", "all/A/another"):
+        (tmp_path / name).symlink_to(tmp_path / "outside")
+    (tmp_path / "all" / "itself").symlink_to("itself")
+    (tmp_path / "all" / "gone").symlink_to("nowhere")
+    found = [f.relative_to(tmp_path / "all").as_posix() for f in images.find(tmp_path / "all")]
+    assert found == ["A/A.png", "B/B.png", "C/C.png", "Z/Z.png", "link/o.png"]
+
+
+def test_find_leaves_out_what_no_person_means_and_counts_it(tmp_path, capsys):
+    kept = ["@eaDir/a.jpg/SYNOPHOTO_THUMB_XL.jpg", "#recycle/old.png", "x/$Recycle.Bin/b.png", "x/y/__MACOSX/c.png", "LOST+FOUND/d.txt"]
+    for name in ["a.jpg", "x/recycled paper/e.png", "#1/f.png", *kept]:
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    assert [f.relative_to(tmp_path).as_posix() for f in images.find(tmp_path)] == ["#1/f.png", "a.jpg", "x/recycled paper/e.png"]
+    words = "and 4 more folders of thumbnails, deleted files and the like, with 4 pictures: rename what you want to have taken"
+    assert capsys.readouterr().err == f"left out: {tmp_path / '#recycle'} {words}\n"
+    assert len(images.find(tmp_path / "@eaDir")) == 1 and capsys.readouterr().err == ""  # who names one means it
+
+
+def test_find_names_a_folder_that_cannot_be_read(tmp_path, forbid, capsys):
+    for name in ("a/1.png", "secret/2.png"):
+        (tmp_path / name).parent.mkdir()
+        (tmp_path / name).touch()
+    forbid(tmp_path / "secret")
+    problem, unreadable = f"{tmp_path / 'secret'}: a folder that cannot be read (Permission denied)", []
+    assert images.find(tmp_path) == [tmp_path / "a" / "1.png"]
+    assert capsys.readouterr().err == f"left out: {problem}\n"
+    images.find(tmp_path, unreadable=unreadable)
+    assert unreadable == [problem] and capsys.readouterr().err == ""
+    with pytest.raises(InputError, match=r"no picture in this folder .*secret: a folder that cannot be read \(Permission denied\)$"):
+        images.find(tmp_path / "secret")
+
+
+@pytest.mark.parametrize("shape", [(3, 40), (41, 3), (20, 33)])
+def test_the_middle_of_a_picture_of_any_shape(monkeypatch, shape):
+    """One that would become huge is cut before it is resized, which gives the same but where Pillow clips what it overshoots."""
+    picture = np.random.default_rng(0).integers(0, 256, (*shape, 3), np.uint8)
+    expected = images.centre_square(picture, 16)
+    monkeypatch.setattr(images, "MAX_PIXELS", 0)
+    assert np.abs(images.centre_square(picture, 16).astype(int) - expected).mean() < 1
+    with pytest.raises(images.PictureError, match=rf"^{shape[1]}×{shape[0]} would become \d+×\d+; take it out$"):
+        images.resize_short_side(picture, 16)
 
 
 @pytest.mark.parametrize("make, words", [(Path.touch, "no such folder"), (Path.mkdir, "no picture"), (lambda path: None, "no such folder")])

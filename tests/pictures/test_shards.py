@@ -18,6 +18,7 @@ def put(folder: Path, *names: str) -> None:
 @pytest.fixture
 def here(tmp_path, monkeypatch) -> Path:
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path))
     return tmp_path
 
 
@@ -61,12 +62,19 @@ def test_other_names_are_no_shards(name):
         ("a/x@1", ["a/x@1"]),
         ("b/x@1", ["b/x"]),
         ("missing", ["missing"]),
+        ("**/x", ["a/x", "b/x"]),
+        ("[d] e/x-*", ["[d] e/x-1", "[d] e/x-2"]),
+        ("[d] e/x-[2]", ["[d] e/x-2"]),
+        ("file://{here}/a/x", ["{here}/a/x"]),
+        ("~/a/x", ["{here}/a/x"]),
+        ("file://{here}/?/x", ["{here}/a/x", "{here}/b/x"]),
     ],
 )
 def test_files_are_found(here, data, expected):
     """A file that is there under the name that was typed comes first, then FILE@N, then the pattern."""
-    put(here, *reversed(FOUR), "b/x", "a/x", "a/x@1", "[x]*@4")
-    assert shards.find(data) == expected
+    put(here, *reversed(FOUR), "b/x", "a/x", "a/x@1", "[x]*@4", "[d] e/x-1", "[d] e/x-2")
+    data = data.replace("{here}", str(here)) if isinstance(data, str) else data
+    assert shards.find(data) == [name.replace("{here}", str(here)) for name in expected]
 
 
 @pytest.mark.parametrize(
@@ -133,6 +141,21 @@ def test_leftovers_are_what_a_pattern_would_mix_up(here):
 )
 def test_a_domain_is_called_after_its_files(data, expected):
     assert shards.domain(data) == expected
+
+
+@pytest.mark.parametrize(
+    ("X", "Y", "expected"),
+    [
+        ("data/apple.tfrecords", "gs://bucket/orange-*-of-*.tfrecords", ("apple2orange", "orange2apple")),
+        ("a/x.tfrecords@4", "b/x.tfrecords@4", ("x_A2x_B", "x_B2x_A")),
+        ("a/*", "b/*", ("__A2__B", "__B2__A")),
+        ("my dog's.tfrecords", "é:\n$x.tfrecords", ("my_dog_s2é___x", "é___x2my_dog_s")),
+        ("果" * 80, "果" * 80 + "b", (f"{'果' * 33}_A2{'果' * 33}_B", f"{'果' * 33}_B2{'果' * 33}_A")),
+    ],
+)
+def test_models_are_called_after_their_domains(X, Y, expected):
+    assert shards.model_names(X, Y) == expected
+    assert len(f"my_{expected[0]}-20260101-120000-99.tflite".encode()) <= 255
 
 
 def test_a_worker_has_every_so_many_shards(here):

@@ -257,7 +257,7 @@ def test_free_memory_is_that_of_this_machine():
     ],
 )
 def test_free_memory_is_the_least_that_is_known(monkeypatch, files, expected):
-    def read(file: Path) -> str:
+    def read(file: Path, encoding: str) -> str:
         name = str(file).removeprefix("/sys/fs/cgroup/memory.")
         if name not in files:
             raise FileNotFoundError(name)

@@ -1,6 +1,7 @@
 """Pictures become the vectors that their network makes of them, at its size and in its range."""
 
 import inspect
+import shutil
 import types
 
 import keras
@@ -56,6 +57,18 @@ def test_inception_gets_its_own_range_and_size(monkeypatch):
     assert "ImageNet" in found.name and "not those" in found.name and found.first_side is None
 
 
+@pytest.mark.parametrize("fetches", [True, False])
+def test_of_a_download_one_line_tells(monkeypatch, capsys, fetches):
+    def network(**_):
+        for text in ("Downloading data from https://host/x.h5\n", "\x1b[1m1/3\x1b[0m", "\x08\x08 3/3\n") if fetches else ():
+            keras.src.utils.io_utils.print_msg(text, line_break=False)
+
+    monkeypatch.setattr(keras.applications, "InceptionV3", network)
+    features.inception()
+    said = capsys.readouterr()
+    assert (said.out, said.err) == ("", "fetching the weights of InceptionV3, 88 MB, which Keras keeps\n" if fetches else "")
+
+
 def test_weights_that_cannot_be_fetched_are_told(monkeypatch):
     def fail(**_):
         raise Exception("URL fetch failure on https://host/x.h5: None -- [Errno -3] Name\nresolution")
@@ -76,6 +89,12 @@ def test_weights_that_cannot_be_fetched_are_told(monkeypatch):
 def test_other_models_are_refused(tmp_path, wrong, words):
     with pytest.raises(InputError, match=words):
         features.load(save_features(tmp_path / "wrong", **wrong))
+
+
+def test_a_network_can_lie_in_a_folder_of_any_name(features_file, tmp_path):
+    """TensorFlow takes the names of folders for patterns."""
+    folder = shutil.copytree(features_file, tmp_path / "a[1]*?" / "b\\c")
+    assert np.array_equal(features.load(folder)(PICTURES), features.load(features_file)(PICTURES))
 
 
 def test_what_is_no_model_is_refused(tmp_path):

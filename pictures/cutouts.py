@@ -1,0 +1,64 @@
+"""Pictures that are transparent in part: what cannot be seen of them must not show when they are resized or translated."""
+
+import numpy as np
+from PIL import Image
+
+from pictures import images
+
+FAINT = 64  # alpha below which colours are means without the negative weights of bicubic interpolation, which would be divided by little
+
+
+def resize(colours: np.ndarray, alpha: np.ndarray, height: int, width: int) -> tuple[np.ndarray, np.ndarray]:
+    """Resizes colours, uint8 (H, W, 3), each by as much as is seen of it, and alpha, uint8 (H, W).
+
+    Where nothing is seen the nearest colours are continued: a network looks there too.
+    """
+    if alpha.shape == (height, width):
+        return _continued(colours, alpha > 0), alpha
+    smaller, mean = _mean(colours, alpha, height, width, Image.Resampling.BICUBIC), images.resize(alpha, height, width)
+    soft = _mean(colours, alpha, height, width, Image.Resampling.BILINEAR)
+    smaller = np.where((mean < FAINT)[..., np.newaxis], soft, smaller)
+    seen = (mean > 0) & np.isfinite(smaller).all(-1)
+    levels = np.rint(np.clip(np.where(seen[..., np.newaxis], smaller, 255), 0, 255)).astype(np.uint8)
+    return _continued(levels, seen), mean
+
+
+def _mean(colours: np.ndarray, alpha: np.ndarray, height: int, width: int, filter: Image.Resampling) -> np.ndarray:
+    """Colours weighted by alpha, float32 (height, width, 3), infinite or no number where there is nothing."""
+
+    def resized(channel: np.ndarray) -> np.ndarray:
+        return np.asarray(Image.fromarray(channel).resize((width, height), filter))
+
+    weights = alpha.astype(np.float32)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        total = resized(weights)
+        return np.stack([resized(colours[..., i] * weights) / total for i in range(3)], -1)
+
+
+def _continued(colours: np.ndarray, seen: np.ndarray) -> np.ndarray:
+    """Gives each pixel that is not seen the colour of the nearest that is; white if there is none."""
+    if seen.all():
+        return colours
+    if not seen.any():
+        return np.full_like(colours, 255)
+    rows, columns = nearest(seen)
+    return colours[rows, columns]
+
+
+def nearest(seen: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The row and the column of the seen pixel that is nearest to each, int32 (H, W), or of one hardly farther; bool (H, W), not all False.
+
+    Jump flooding (Rong and Tan, 2006): each pixel asks eight others, first far ones, then ever nearer ones, for the nearest they know.
+    """
+    here = np.stack(np.indices(seen.shape, np.int32))
+    found, distance = here.copy(), np.where(seen, np.float32(0), np.float32(np.inf))
+    step = 1 << (max(seen.shape) - 1).bit_length()
+    while step := step // 2:
+        for shift in ((y * step, x * step) for y in (-1, 0, 1) for x in (-1, 0, 1) if y or x):
+            known = np.isfinite(np.roll(distance, shift, (0, 1)))
+            other = np.roll(found, shift, (1, 2))
+            apart = np.where(known, np.square((other - here).astype(np.float32)).sum(0), np.float32(np.inf))
+            closer = apart < distance
+            np.copyto(found, other, where=closer)
+            np.copyto(distance, apart, where=closer)
+    return found[0], found[1]

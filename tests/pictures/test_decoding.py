@@ -1,0 +1,126 @@
+"""Records and the served signature show every picture as Pillow does, which everything else reads pictures with."""
+
+import io
+import itertools
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from conftest import draw
+from PIL import Image
+
+import build_data
+from pictures import cutouts, decoding, images
+from pictures.records import from_record, to_record
+from reader import Reader
+
+RGB = Image.fromarray(draw(0, 20, 33))
+GREY, FLAT, KEY = RGB.convert("L"), RGB.quantize(16), RGB.quantize(16).getpixel((0, 0))
+RGBA, HOLE = RGB.copy(), Image.new("RGBA", (20, 20), (200, 30, 0, 0))
+RGBA.putalpha(Image.fromarray(np.uint8(np.arange(20 * 33).reshape(20, 33) // 2 - 30)))  # 226 … 255, 0 … 255, 0 … 43
+HOLE.paste((0, 0, 0, 255), (5, 5, 12, 12))
+
+
+def file(picture: Image.Image, format: str, **options) -> bytes:
+    out = io.BytesIO()
+    picture.save(out, format, **options)
+    return out.getvalue()
+
+
+def deep(*shape: int) -> bytes:
+    """A PNG of 16 bit, by TensorFlow: Pillow writes grey only."""
+    return tf.io.encode_png(np.random.default_rng(0).integers(0, 1 << 16, shape, np.uint16)).numpy()
+
+
+FILES = {
+    **{f"JPEG of quality {q}": file(RGB, "JPEG", quality=q, subsampling=s) for q, s in ((75, "4:2:0"), (90, "4:2:2"), (100, "4:4:4"))},
+    "JPEG progressive": file(RGB, "JPEG", progressive=True),
+    "JPEG grey": file(GREY, "JPEG"),
+    "JPEG CMYK": file(RGB.convert("CMYK"), "JPEG"),
+    "PNG": file(RGB, "PNG"),
+    "PNG grey": file(GREY, "PNG"),
+    "PNG of 1 bit": file(RGB.convert("1"), "PNG"),
+    "PNG of 1 bit, black transparent": file(RGB.convert("1"), "PNG", transparency=0),
+    "PNG palette": file(FLAT, "PNG"),
+    "PNG palette, one transparent": file(FLAT, "PNG", transparency=KEY),
+    "PNG palette, more or less transparent": file(FLAT, "PNG", transparency=bytes(range(0, 160, 10))),
+    "PNG grey, one transparent": file(GREY, "PNG", transparency=GREY.getpixel((0, 0))),
+    "PNG, one transparent": file(FLAT.convert("RGB"), "PNG", transparency=FLAT.convert("RGB").getpixel((0, 0))),
+    "PNG alpha": file(RGBA, "PNG"),
+    "PNG grey and alpha": file(RGBA.convert("LA"), "PNG"),
+    "PNG alpha, nothing to see": file(Image.new("RGBA", (5, 6), (9, 9, 9, 0)), "PNG"),
+    "PNG of one pixel": file(Image.new("RGBA", (1, 1), (9, 9, 9, 99)), "PNG"),
+    **{f"PNG of 16 bit, {n} channels": deep(6, 7, n) for n in (1, 2, 3, 4)},
+    "GIF": file(FLAT, "GIF"),
+    "GIF with black on transparent": file(HOLE, "GIF"),
+    "GIF transparent, animated": file(FLAT, "GIF", transparency=KEY, save_all=True, append_images=[FLAT.rotate(180)]),
+    "BMP": file(RGB, "BMP"),
+    "BMP grey": file(GREY, "BMP"),
+    "BMP palette": file(FLAT, "BMP"),
+    "BMP of 32 bit": file(RGBA, "BMP"),
+    "WebP": file(RGB, "WEBP"),
+}
+
+
+@pytest.fixture(scope="module")
+def decode():
+    function = tf.function(decoding.decode, input_signature=[tf.TensorSpec([], tf.string)], autograph=False)
+    return lambda data: [tensor.numpy() for tensor in function(data)]
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_a_file_is_decoded_as_by_pillow(decode, name):
+    """To the bit, its alpha as well."""
+    colours, alpha = decode(FILES[name])
+    whole = np.broadcast_to(alpha, (*colours.shape[:2], 1))
+    seen = Image.alpha_composite(Image.new("RGBA", whole.shape[1::-1], "white"), Image.fromarray(np.dstack([colours, whole])))
+    assert np.array_equal(seen.convert("RGB"), images.decode(FILES[name]))
+    _, expected = images.decode_with_alpha(FILES[name])
+    assert (alpha[..., 0] == (255 if expected is None else expected)).all()
+    assert ("transparent" in name or "alpha" in name or name == "PNG of one pixel") <= bool(decoding.has_alpha(alpha))
+
+
+def test_a_bitmap_of_32_bit_is_transparent_if_its_header_says_so(decode):
+    def bitmap(mask: int) -> bytes:
+        numbers = [108, 1, 1, 1 | 32 << 16, 3, 4, 0, 0, 0, 0, 0xFF0000, 0xFF00, 0xFF, mask]  # Pillow writes none
+        header = np.uint32(numbers).tobytes() + bytes(52)
+        return b"BM" + np.uint32([0, 0, 14 + 108]).tobytes() + header + bytes([10, 20, 30, 128])
+
+    assert [array.tolist() for array in decode(bitmap(0xFF000000))] == [[[[30, 20, 10]]], [[[128]]]]
+    assert [array.tolist() for array in decode(bitmap(0))] == [[[[30, 20, 10]]], [[[255]]]]
+
+
+@pytest.mark.parametrize(
+    "data", [b"", b"BM", b"GIF8", b"\x89PNG", b"\xff\xd8\xff", b"<svg/>", FILES["GIF"][:40], FILES["BMP palette"][:60]]
+)
+def test_what_is_no_picture_is_an_error(decode, data):
+    with pytest.raises(tf.errors.InvalidArgumentError):
+        decode(data)
+
+
+def test_a_network_sees_a_transparent_picture_as_by_the_command():
+    specs = [tf.TensorSpec((None, None, n), tf.uint8) for n in (3, 1)]
+    continued, rng = tf.function(decoding.continued, input_signature=specs, autograph=False), np.random.default_rng(0)
+    for shape, some in itertools.product([(9, 13), (1, 1), (1, 7), (16, 5), (33, 2)], (0, 0.02, 0.3, 1)):
+        colours, alpha = rng.integers(0, 256, (*shape, 3), np.uint8), np.uint8(rng.integers(1, 256, shape) * (rng.random(shape) < some))
+        expected, _ = cutouts.resize(colours, alpha, *shape)
+        assert np.array_equal(continued(colours, alpha[..., np.newaxis]), expected)
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_a_record_shows_what_the_file_shows(tmp_path, name):
+    (tmp_path / "a").write_bytes(FILES[name])
+    stored, _ = build_data.encode(tmp_path / "a", 0)
+    assert np.array_equal(from_record(tf.constant(to_record("a", stored)))[1], images.decode(FILES[name]))
+
+
+def test_a_reader_decodes_as_it_is_told(tmp_path):
+    data = file(RGB.crop((0, 0, 20, 20)), "JPEG", quality=100, subsampling="4:4:4")
+    with tf.io.TFRecordWriter(str(tmp_path / "r")) as writer:
+        writer.write(to_record("a", data))
+    exact, fast = images.decode(data), tf.io.decode_image(data).numpy()
+    assert (exact != fast).any()
+    for more, expected in (({}, exact), ({"decoder": "fast"}, fast)):
+        (x,) = next(iter(Reader(tmp_path / "r", 20, **more).feed())).numpy()
+        shown = np.rint((x + 1) * 127.5)
+        assert any(np.array_equal(shown, way) for way in (expected, expected[:, ::-1]))

@@ -56,7 +56,7 @@ class Config:
     upsample: str = _fixed(
         "resize",
         str,
-        "how the generators grow pictures: nearest ×2 and a convolution (no checkerboards), or a transposed convolution (the paper)",
+        "how the generators grow pictures; resize: nearest ×2 and a convolution, no checkerboards; transpose: as the paper does",
         choices=UPSAMPLES,
     )
     n_res_blocks: int | None = _fixed(None, Number(int, 0, 100), "residual blocks in a generator [6 for an image_size up to 128, else 9]")

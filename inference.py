@@ -192,17 +192,17 @@ def check_collisions(source: str, jobs: list[Job]) -> None:
 
 def check_sources(args: argparse.Namespace, jobs: list[Job], flag: str, outputs: list[AnyPath | PurePath]) -> None:
     """Raises `InputError` if one of the pictures to translate would be replaced, or a model, or an output be put into a model."""
-    sources = {storage.identity(job.source): job.source for job in jobs if job.source is not PIPE}
+    outputs = [file for file in outputs if file is not PIPE]
     models = [(name, model) for name, model in (("--model", args.model), ("--cycle", args.cycle)) if model]
     for name, model in models:
-        for file in {file.parent: file for file in outputs if file is not PIPE}.values():  # one of each folder
+        for file in {file.parent: file for file in outputs}.values():  # one of each folder
             if storage.resolve(model) in (folder := storage.resolve(file.parent), *folder.parents):
                 raise InputError(f"{flag} {file}: is inside {name} {model}; name another place")
-        if file := next((file for file in outputs if file is not PIPE and storage.identity(file) == storage.identity(model)), None):
-            raise InputError(f"{flag} {file}: would replace {name} {model}; name another place")
+    taken = {storage.identity(job.source): f"{job.source}, which is to be translated" for job in jobs if job.source is not PIPE}
+    taken |= {storage.identity(model): f"{name} {model}" for name, model in models}
     for file in outputs:
-        if source := sources.get(storage.identity(file)):
-            raise InputError(f"{flag} {file}: would replace {source}, which is to be translated; name another place")
+        if what := taken.get(storage.identity(file)):
+            raise InputError(f"{flag} {file}: would replace {what}; name another place")
 
 
 def check_quality(args: argparse.Namespace, jobs: list[Job]) -> None:

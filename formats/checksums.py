@@ -7,12 +7,11 @@ import hashlib
 import re
 from pathlib import Path
 
-from system import storage
+from system import graphs, storage
 from system.cli import InputError
 from system.storage import AnyPath
 
 SUMS = "SHA256SUMS"
-FOLDERS = ("variables", "assets")  # in a SavedModel
 FIELD = {"sha256": "0" * 64}  # of the metadata, until `seal` fills it in
 _FIELD, _LINE = re.compile(rb'(?<="sha256": ")[0-9a-f]{64}(?=")'), re.compile(r"([0-9a-fA-F]{64}) [ *](?:\./)?(.+)")
 _REMEDY = "fetch it again, or export it anew"
@@ -21,7 +20,7 @@ _REMEDY = "fetch it again, or export it anew"
 def seal(model: AnyPath) -> None:
     """Adds the checksum to a model that has just been written: a folder, or a file whose metadata hold `FIELD`."""
     if model.is_dir():
-        lines = (f"{_of_file(file)}  {name}\n" for name, file in sorted(_parts(model).items()))
+        lines = (f"{_of_file(file)}  {name}\n" for name, file in sorted(graphs.files(model).items()) if name != SUMS)
         (model / SUMS).write_text("".join(lines), encoding="utf-8")
         return
     data = model.read_bytes()
@@ -36,7 +35,7 @@ def verify(model: AnyPath, data: bytes | None) -> None:
         if found and found[0].decode() != _digest(data, found):
             raise InputError(f"damaged: its checksum does not agree; {_REMEDY}")
         return
-    parts = _parts(model)
+    parts = graphs.files(model)
     if not storage.lexists(model / SUMS):
         return
     text = (model / SUMS).read_bytes().decode(errors="replace") if (model / SUMS).is_file() else "no file"
@@ -48,15 +47,6 @@ def verify(model: AnyPath, data: bytes | None) -> None:
         problem = "it is missing" if name not in parts else f"it is not in {SUMS}" if name not in sums else None
         if problem or _of_file(parts[name]) != sums[name]:
             raise InputError(f"damaged: {name} in it, {problem or 'its checksum does not agree'}; {_REMEDY}")
-
-
-def _parts(folder: AnyPath) -> dict[str, AnyPath]:
-    """The files of a SavedModel by their names in it. Raises `InputError` if one is a pipe, say, for which TensorFlow would wait."""
-    places = [folder, *(folder / name for name in FOLDERS if (folder / name).is_dir())]
-    files = {file.relative_to(folder).as_posix(): file for place in places for file in place.iterdir() if not file.name.startswith(".")}
-    if special := next((name for name, file in files.items() if storage.is_special(file)), None):
-        raise InputError(f"damaged: {special} in it is a pipe or a device; {_REMEDY}")
-    return {name: file for name, file in files.items() if name != SUMS and file.is_file()}
 
 
 def _of_file(file: AnyPath) -> str:

@@ -17,6 +17,7 @@ import numpy as np
 
 from formats import network, translator
 from formats.translator import Translator
+from system import graphs
 from system.cli import InputError
 from system.storage import AnyPath
 
@@ -66,7 +67,7 @@ def check(model) -> None:
         elsewhere |= isinstance(part, TensorProto) and part.data_location == TensorProto.EXTERNAL
     found = [f"operations that are not ONNX's own ({', '.join(sorted(foreign))})"] * bool(foreign) + ["weights in other files"] * elsewhere
     if found:
-        raise InputError(f"has {' and '.join(found)}, which pictures do not need; if you trust whoever made it, add --trust_model")
+        raise graphs.unneeded(f"has {' and '.join(found)}")
 
 
 def _messages(message) -> Iterator[Any]:

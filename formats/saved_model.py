@@ -11,7 +11,7 @@ from formats import network, translator
 from formats.translator import Translator
 from ops import InstanceNormalization
 from pictures import decoding
-from system import devices, graphs, patterns
+from system import devices, graphs
 from system.cli import InputError
 from system.storage import AnyPath
 from utils import convert2float, convert2int
@@ -24,10 +24,7 @@ Norm = Callable[[InstanceNormalization, tf.Tensor], tf.Tensor]
 def load(folder: AnyPath, data: None = None, trust: bool = False) -> Translator:
     """Loads such a model. Raises `InputError` for another one, and unless `trust` for one that does more than pictures need."""
     try:
-        if not trust:
-            graphs.check_saved_model(folder)
-        with patterns.plain(folder) as place:
-            model = tf.saved_model.load(str(place))
+        model = graphs.load(folder, trust)
     except (InputError, MemoryError):
         raise
     except Exception as e:  # a damaged model can raise nearly anything

@@ -14,8 +14,7 @@ from tensorflow.lite.tools import flatbuffer_utils
 
 from formats import network, translator
 from formats.translator import Translator
-from system import devices
-from system.cli import InputError
+from system import devices, graphs
 from system.storage import AnyPath
 
 
@@ -47,8 +46,7 @@ def check(model: flatbuffer_utils.schema_fb.Model) -> None:
     """Raises `InputError` if a model has operations that are not TensorFlow Lite's own: any of TensorFlow's are among them ("Flex…")."""
     codes = [model.OperatorCodes(i) for i in range(model.OperatorCodesLength())]
     if custom := sorted({code.CustomCode().decode(errors="replace") for code in codes if code.CustomCode() is not None}):
-        words = f"holds {', '.join(custom)}, which pictures do not need"
-        raise InputError(f"{words}; if you trust whoever made it, add --trust_model")
+        raise graphs.unneeded(f"holds {', '.join(custom)}")
 
 
 def write(generator: keras.Model, metadata: dict, file: AnyPath) -> None:

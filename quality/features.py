@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from pictures import images
-from system import graphs, patterns
+from system import graphs
 from system.cli import InputError
 from system.storage import AnyPath
 
@@ -80,10 +80,7 @@ def load(file: AnyPath, trust: bool = False) -> Features:
     if not (file / "saved_model.pb").is_file():
         raise InputError(f"{wrong} no SavedModel (a folder with saved_model.pb)")
     try:
-        if not trust:
-            graphs.check_saved_model(file)
-        with patterns.plain(file) as place:
-            model = tf.saved_model.load(str(place))
+        model = graphs.load(file, trust)
         signature = model.signatures["serving_default"]
     except InputError as e:
         raise InputError(f"{wrong} {e}") from None

@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
+from system import patterns, storage
 from system.cli import InputError
 from system.storage import AnyPath
 
@@ -51,6 +52,27 @@ OPERATIONS = frozenset(_OPERATIONS.split())
 SAVER = {"DisableCopyOnRead", "MergeV2Checkpoints", "RestoreV2", "SaveV2", "ShardedFilename", "StaticRegexFullMatch"}
 SAVERS = ("__inference__traced_save_", "__inference__traced_restore_")
 _PLAIN = {"_construction_context", "_input_shapes"}  # attributes of theirs; by another TensorFlow may run one function in place of another
+FOLDERS = ("variables", "assets")  # in a SavedModel
+
+
+def load(folder: AnyPath, trust: bool = False) -> Any:
+    """Loads a SavedModel. Raises what `files` and, unless `trust`, `check_saved_model` do, or whatever TensorFlow raises."""
+    import tensorflow as tf
+
+    files(folder)
+    if not trust:
+        check_saved_model(folder)
+    with patterns.plain(folder) as place:
+        return tf.saved_model.load(str(place))
+
+
+def files(folder: AnyPath) -> dict[str, AnyPath]:
+    """The files of a SavedModel by their names in it. Raises `InputError` if one is a pipe, say, for which TensorFlow would wait."""
+    places = [folder, *(folder / name for name in FOLDERS if (folder / name).is_dir())]
+    found = {file.relative_to(folder).as_posix(): file for place in places for file in place.iterdir() if not file.name.startswith(".")}
+    if special := next((name for name, file in found.items() if storage.is_special(file)), None):
+        raise InputError(f"damaged: {special} in it is a pipe or a device; fetch it again, or export it anew")
+    return {name: file for name, file in found.items() if file.is_file()}
 
 
 def check_saved_model(folder: AnyPath) -> None:
@@ -81,7 +103,12 @@ def check_graph(graph: Any, called: set[str] | None = None) -> None:
     foreign = {op for op, may_save in operations if op not in OPERATIONS | (SAVER if may_save else set()) and not _is_call(op, functions)}
     if foreign:
         words = ", ".join(sorted(foreign)[:5]) + (f" and {len(foreign) - 5} more" if len(foreign) > 5 else "")
-        raise InputError(f"its graph holds {words}, which pictures do not need; if you trust whoever made it, add --trust_model")
+        raise unneeded(f"its graph holds {words}")
+
+
+def unneeded(words: str) -> InputError:
+    """The error that refuses a model, of any kind, for what it holds beside what pictures need."""
+    return InputError(f"{words}, which pictures do not need; if you trust whoever made it, add --trust_model")
 
 
 def _is_call(operation: str, functions: Mapping[str, Any]) -> bool:

@@ -1,8 +1,10 @@
 """Pictures become the vectors that their network makes of them, at its size and in its range."""
 
 import inspect
+import os
 import shutil
 import types
+from pathlib import Path
 
 import keras
 import numpy as np
@@ -116,3 +118,11 @@ def test_what_is_no_model_is_refused(tmp_path):
         tf.saved_model.save(module, str(tmp_path / "other"), {"serving_default": module.serve})
         with pytest.raises(InputError, match=words):
             features.load(tmp_path / "other")
+
+
+def test_nobody_waits_for_a_pipe_in_a_network(features_file, tmp_path):
+    file = Path(shutil.copytree(features_file, tmp_path / "network"))
+    (file / "variables" / "variables.index").unlink()
+    os.mkfifo(file / "variables" / "variables.index")
+    with pytest.raises(InputError, match=f"--features {file}: damaged: variables/variables.index in it is a pipe or a device"):
+        features.load(file)

@@ -208,17 +208,21 @@ def test_files_are_on_the_disk_before_they_take_their_names(tmp_path, monkeypatc
     assert done[:5] == expected
 
 
-@pytest.mark.parametrize("suffix", ["index", "data-00000-of-00001"])
-@pytest.mark.parametrize("damage", ["flip", "cut", "empty", "missing"])
-def test_a_damaged_checkpoint_is_set_aside_and_the_one_before_taken(tmp_path, suffix, damage):
-    saved(tmp_path, 1, 2, 3)
-    file = tmp_path / f"model.ckpt-3.{suffix}"
+def harm(file: Path, damage: str) -> None:
     content = bytearray(file.read_bytes())
     content[3] ^= 255
     if damage == "missing":
         file.unlink()
     else:
         file.write_bytes({"flip": bytes(content), "cut": content[:-9], "empty": b""}[damage])
+
+
+@pytest.mark.parametrize("suffix", ["index", "data-00000-of-00001"])
+@pytest.mark.parametrize("damage", ["flip", "cut", "empty", "missing"])
+def test_a_damaged_checkpoint_is_set_aside_and_the_one_before_taken(tmp_path, suffix, damage):
+    saved(tmp_path, 1, 2, 3)
+    file = tmp_path / f"model.ckpt-3.{suffix}"
+    harm(file, damage)
     model, step, damaged = restored(tmp_path)
     assert step == 2 and model.weights.numpy().tolist() == [2, 2, 2]
     if (suffix, damage) == ("index", "missing"):  # then it was never complete
@@ -237,12 +241,7 @@ def test_who_only_reads_takes_the_newest_whole_checkpoint_and_changes_nothing(tm
     assert find("--flag", tmp_path) == f"{tmp_path}/model.ckpt-10" and capsys.readouterr().err == ""
     for step, others in ((10, "checkpoint of step 10 is"), (9, "checkpoints of steps 10, 9 are")):
         file = tmp_path / f"model.ckpt-{step}.{suffix}"
-        content = bytearray(file.read_bytes())
-        content[3] ^= 255
-        if damage == "missing":
-            file.unlink()
-        else:
-            file.write_bytes({"flip": bytes(content), "cut": content[:-9], "empty": b""}[damage])
+        harm(file, damage)
         before, good = snapshot(tmp_path), 9 if step == 10 else 2
         assert find("--flag", tmp_path) == f"{tmp_path}/model.ckpt-{good}"
         assert capsys.readouterr().err == f"{tmp_path}: the {others} damaged or not all there; that of step {good} is taken\n"

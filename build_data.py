@@ -1,6 +1,7 @@
 """Two folders of pictures → two TFRecord files, or two sets of shards.
 
-A picture that TensorFlow decodes as it is (an upright 8-bit RGB JPEG or PNG) is stored untouched, any other as a PNG of that kind.
+A picture that TensorFlow decodes as it is (an upright 8-bit JPEG or PNG, grey or RGB) is stored untouched. Any other becomes one: a JPEG
+of quality 95 with all of its colours (4:4:4) what was compressed with loss before, and a PNG all else.
 """
 
 import argparse
@@ -10,13 +11,14 @@ import random
 import sys
 import time
 
-from pictures import damage, images, opening, shards
+from pictures import cutouts, damage, images, opening, shards
 from system import cli, devices, storage, threads
 from system.cli import InputError
-from system.progress import Progress
+from system.progress import Costs, Progress
 from system.storage import AnyPath
 
 SEED = 180  # of the order in the file, so that equal folders give equal files
+SMALLER = 512  # of --max_size, where it is named: twice as large as most networks see pictures
 MAX_SHARDS = 512  # all of a domain are open at once, and systems allow a process a thousand files or so
 
 
@@ -55,8 +57,9 @@ def main(argv: list[str] | None = None) -> int:
     with contextlib.ExitStack() as stack:  # all files of both domains are complete before any is renamed
         shard_files = [map(storage.path, shards.names(output, args.num_shards)) for output in outputs]
         temporary = [[stack.enter_context(storage.atomic_write(file)) for file in files] for files in shard_files]
+        costs = Costs(dict(zip(outputs, map(len, found), strict=True)), "pictures")
         jobs = zip(found, folders, temporary, outputs, strict=True)
-        summaries = [write_records(*job, args.max_size, args.strict) for job in jobs]
+        summaries = [write_records(*job, args.max_size, args.strict, costs) for job in jobs]
     for summary, lines in summaries:
         for line in lines:
             print(cli.on_one_line(line), file=sys.stderr)
@@ -83,18 +86,20 @@ def check_enough(folder: AnyPath, pictures: int, num_shards: int) -> None:
 
 
 def write_records(
-    files: list[AnyPath], folder: AnyPath, shard_files: list[AnyPath], output: AnyPath, max_size: int, strict: bool
+    files: list[AnyPath], folder: AnyPath, shard_files: list[AnyPath], output: AnyPath, max_size: int, strict: bool, costs: Costs
 ) -> tuple[str, list[str]]:
     """Writes pictures to `shard_files`, later the shards of `output`; returns a summary, and what was wrong. Raises `InputError`."""
     import tensorflow as tf
 
     from pictures.records import to_record
 
-    began, wrong, written = time.monotonic(), [], 0
+    began, wrong, written, large = time.monotonic(), [], 0, 0
+    remedy = "" if max_size else f"--max_size {SMALLER} makes it smaller and faster"
     files = deal(random.Random(SEED).sample(files, len(files)), len(shard_files))
     with contextlib.ExitStack() as stack:
         progress = stack.enter_context(contextlib.closing(Progress(len(files), "pictures")))
         writers = [stack.enter_context(tf.io.TFRecordWriter(str(file))) for file in shard_files]
+        costs.begin(output)
         for done, (picture, encoded) in enumerate(threads.in_order(lambda f: encode(f, max_size), files), 1):
             stored, problem = encoded
             if problem and strict:
@@ -105,6 +110,9 @@ def write_records(
                 name = storage.as_text(picture.relative_to(folder))
                 writers[written % len(writers)].write(to_record(name, stored))
                 written += 1
+                large += done <= Costs.FIRST and min(images.size(stored)) > SMALLER
+            if line := costs.after(len(stored or b""), remedy if 2 * large > Costs.FIRST else ""):
+                progress.say(cli.on_one_line(line))
             progress.update(done, lambda: str(folder))
     if not written:
         raise InputError(f"{folder}: none of its {len(files)} pictures can be read ({wrong[0].removeprefix('left out: ')})")
@@ -130,7 +138,7 @@ def encode(file: AnyPath, max_size: int) -> tuple[bytes | None, str | None]:
     What is stored untouched is decoded once as a check.
     """
     try:
-        data = storage.read(file)
+        data = images.content(file)
         shrink = max_size and min(images.size(data)) > max_size
         plain, jpeg = images.is_plain(data) and not shrink, data.startswith(opening.JPEG)
         decodes, problem = check(data) if plain or jpeg else (False, None)
@@ -139,8 +147,11 @@ def encode(file: AnyPath, max_size: int) -> tuple[bytes | None, str | None]:
             decodes, problem = check(data)
         if plain and decodes:
             return data, problem
-        picture = images.decode(data)
-        return images.encode(images.resize_short_side(picture, max_size) if shrink else picture), problem
+        colours, alpha = images.decode_with_alpha(data)
+        height, width = colours.shape[:2]
+        size = images.with_short_side(height, width, max_size) if shrink else (height, width)
+        picture, _ = cutouts.resize(colours, alpha, *size)  # as networks see it in use
+        return images.encode(picture, ".jpg" if opening.is_lossy(data) else ".png"), problem
     except (images.PictureError, OSError) as e:
         return None, str(getattr(e, "strerror", e))
 

@@ -1,7 +1,7 @@
 """How good translations are: against real pictures (--real), the truth (--truth), and themselves after the way back (--model --back).
 
 Translations are the pictures in --fake, or what --model makes of --input. Each flag takes one folder or model for each direction, in the
-same order. Pictures belong together by name, their suffix aside, and an ending of _A or _B where there is none of that name.
+same order. Pictures belong together by name, their suffix aside, and an ending of _A, _B, .A or .B where there is none of that name.
 """
 
 import argparse
@@ -9,16 +9,13 @@ import collections
 import contextlib
 import dataclasses
 import json
-import re
 import sys
-from collections import Counter
-from collections.abc import Collection
 from typing import Any
 
 import numpy as np
 
 from formats import model_files
-from pictures import images, tiling
+from pictures import cutouts, images, pairs, tiling
 from quality import features
 from quality.directions import UNTRANSLATED, Direction, Translate, check_count
 from system import cli, devices, storage
@@ -61,7 +58,7 @@ def main(argv: list[str] | None = None) -> int:
         network = features.load(args.features, args.trust_model) if args.features else features.inception()
         network = dataclasses.replace(network, first_side=args.size)
     directions = [direction for direction, _ in opened]
-    results = [direction.measure(map(images.read, real) if real else None, network) for direction, real in opened]
+    results = [direction.measure(map(cutouts.read, real) if real else None, network) for direction, real in opened]
     with contextlib.ExitStack() as stack:  # both outputs or none
         if args.json:
             # JSON has no number that is not finite, as the PSNR of equal pictures: null.
@@ -119,47 +116,25 @@ class Folder(collections.UserDict):
     """A folder's pictures, uint8 (H, W, 3), by path without suffix, read when asked for. Raises `InputError` if two have one name."""
 
     def __init__(self, folder: AnyPath):
-        super().__init__()
+        super().__init__(pairs.by_name(folder))
         self.folder = folder
         self.short_side: int | None = None  # to which pictures are resized, in pixels; None: as they are
-        for file in images.find(folder):
-            name = file.relative_to(folder).with_suffix("").as_posix()
-            if name in self.data:
-                raise InputError(f"{file}: {self.data[name].name} has the same name; remove one of them")
-            self.data[name] = file
-
-    def pair(self, names: Collection[str]) -> None:
-        """Finds the pictures that belong to those of `names`, and takes them by these names, too.
-
-        One of another name belongs to it if only an ending of A or B differs, as in 1_A, 1_B, 1_real_B and 1, and it is the only one.
-        """
-        theirs, own = Counter(map(without_ending, names)), Counter(map(without_ending, self.data))
-        by_short = {without_ending(name): file for name, file in self.data.items()}
-        for name in names:
-            short = without_ending(name)
-            if name not in self.data and theirs[short] == own[short] == 1:
-                self.data[name] = by_short[short]
 
     def __getitem__(self, name: str) -> np.ndarray:
-        picture = images.read(self.data[name])
+        picture = cutouts.read(self.data[name])
         try:
             return images.resize_short_side(picture, self.short_side) if self.short_side else picture
         except images.PictureError as e:
             raise images.PictureError(f"{self.data[name]}: {e}") from None
 
 
-def without_ending(name: str) -> str:
-    """A picture's name without what tells only in which domain it is: _A, _real_A, _fake_B and the like, as others' programs name them."""
-    return re.sub(r"(_real|_fake)?_[AB]$", "", name, flags=re.IGNORECASE)
-
-
 def open_direction(fake, input, model, back, real, truth, image_size: int | None, trust: bool) -> tuple[Direction, list[AnyPath] | None]:
     """Returns one way of translating, and the real pictures. Paths may be None. Raises `InputError` for what cannot be measured."""
     fakes, inputs, truths = (Folder(folder) if folder else None for folder in (fake, input, truth))
-    names = set(fakes or inputs)
+    names = (fakes or inputs).data
     for found in filter(None, (inputs, truths)):
-        found.pair(names)
-        if missing := sorted(names - set(found)):
+        found.data |= pairs.partners(names, found.data)
+        if missing := sorted(set(names) - set(found)):
             raise InputError(f"{found.folder}: has no picture {missing[0]}, which {fake or input} has ({len(missing)} missing)")
     reals = images.find(real) if real else None
     if real:

@@ -9,7 +9,7 @@ import sys
 import time
 from pathlib import PurePath
 
-from formats import model_files
+from formats import model_files, resuming
 from formats.translation import PIPE, Job, Translation
 from pictures import images
 from system import cli, storage
@@ -39,7 +39,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     add("--side_by_side", action="store_true", help="write input, output and, with --cycle, the way back in one picture")
     add("--gallery", metavar="FILE", type=storage.file_path, help="write a page (.html) of all inputs and outputs to look at")
     add("--overwrite", action="store_true", help="replace output files that exist")
-    add("--resume", action="store_true", help="leave output pictures that exist as they are, and make the others")
+    add("--resume", action="store_true", help="make what is missing, or was made of another input, model or flags; leave the rest")
     add("--shard", metavar="I/N", type=share, help="translate every N-th picture of a folder, from the I-th on (counted from 0) [all]")
     return parser.parse_args(argv)
 
@@ -68,9 +68,6 @@ def main(argv: list[str] | None = None) -> int:
             raise InputError(f"--gallery {args.gallery}: write to a file that ends in .html")
         storage.check_output("--gallery", args.gallery, args.overwrite or args.resume)
         check_sources(args, jobs, "--gallery", [args.gallery])
-    # A picture that exists is complete: it is renamed to its name once it is written.
-    remaining = [job for job in jobs if not (args.resume and all(file is not PIPE and storage.lexists(file) for file in job.outputs))]
-
     model, back = (model_files.load(file, args.trust_model) if file else None for file in (args.model, args.cycle))
     for one in (model, back):
         if one and one.fixed_size and args.image_size not in (None, one.fixed_size):
@@ -89,20 +86,32 @@ def main(argv: list[str] | None = None) -> int:
         args.keep_metadata,
         thumbnails=bool(args.gallery),
     )
+    remaining, silent = resuming.remaining(jobs, translation.notes) if args.resume else (jobs, [])
     translation.run(remaining)
-    left_out, differences = translation.left_out, translation.differences
+    left_out = translation.left_out
     if left_out and not several:
         raise InputError(left_out[0])
-    for words, lines in (("damaged, but translated", sorted(translation.damaged)), ("left out", unreadable + left_out)):
+    unknown = [f"{name_first(silent)}, without a word of what made it; --overwrite makes all anew"] if silent else []
+    damaged, left = sorted(translation.damaged), unreadable + left_out
+    for words, lines in (("damaged, but translated", damaged), ("left out", left), ("kept", unknown)):
         for line in lines:
             print(f"{words}: {cli.on_one_line(line)}", file=sys.stderr)
     if args.gallery:
         translation.write_gallery(args.gallery, jobs)
     words = [f"{len(remaining) - len(left_out)} of {len(jobs)} translated on {model.device} in {time.monotonic() - began:.1f} s"]
     words += [f"{len(jobs) - len(remaining)} were there"] * args.resume
-    words += [f"after the way back they differ by {sum(differences) / len(differences):.2%} of the range"] if differences else []
-    print(f"{args.output}: {', '.join(words)}", file=sys.stderr if args.output == "-" else sys.stdout)
-    return cli.PARTIAL if unreadable or left_out else cli.DONE
+    print(f"{args.output}: {', '.join(words + particulars(translation))}", file=sys.stderr if args.output == "-" else sys.stdout)
+    return cli.PARTIAL if left else cli.DONE
+
+
+def particulars(translation: Translation) -> list[str]:
+    """What else is to be said of the pictures at the end."""
+    words, differences = [], translation.differences
+    if anew := translation.anew:
+        words += [f"{anew.total()} made anew ({', '.join(f'{count} {why}' for why, count in sorted(anew.items()))})"]
+    if differences:
+        words += [f"after the way back they differ by {sum(differences) / len(differences):.2%} of the range"]
+    return words
 
 
 def plan(args: argparse.Namespace, unreadable: list[str]) -> tuple[bool, list[Job]]:
@@ -145,7 +154,7 @@ def plan(args: argparse.Namespace, unreadable: list[str]) -> tuple[bool, list[Jo
         storage.check_output("--output", file, overwrite=True)
     existing = [str(file) for file in outputs if storage.lexists(file)]
     if existing and not (args.overwrite or args.resume):
-        raise InputError(f"--output {name_first(existing)}: exists; --overwrite replaces it, --resume leaves it")
+        raise InputError(f"--output {name_first(existing)}: exists; --overwrite replaces it, --resume leaves what was made like this")
     return folder is not None, jobs
 
 
@@ -180,13 +189,14 @@ def find(args: argparse.Namespace, unreadable: list[str]) -> tuple[AnyPath | Non
 
 def check_collisions(source: str, jobs: list[Job]) -> None:
     """Raises `InputError`, which names both, if two pictures would become one file."""
-    by_output: dict[AnyPath | PurePath, list[str]] = {}
+    by_output: dict[AnyPath | PurePath, list[tuple[str, AnyPath | PurePath]]] = {}
     for job in jobs:
         for file in job.outputs:
-            by_output.setdefault(file, []).append(job.name)
-    if same := {file: names for file, names in by_output.items() if len(names) > 1}:
-        file, names = next(iter(same.items()))
+            by_output.setdefault(storage.resolve(file), []).append((job.name, file))
+    if same := [outputs for outputs in by_output.values() if len(outputs) > 1]:
+        names, files = zip(*same[0], strict=True)
         more = f" (and {len(same) - 1} more like it)" if len(same) > 1 else ""
+        file = storage.behind(files[0])
         raise InputError(f"--input {source}: {' and '.join(names)} would become the same file, {file}{more}; rename one")
 
 
@@ -195,8 +205,8 @@ def check_sources(args: argparse.Namespace, jobs: list[Job], flag: str, outputs:
     outputs = [file for file in outputs if file is not PIPE]
     models = [(name, model) for name, model in (("--model", args.model), ("--cycle", args.cycle)) if model]
     for name, model in models:
-        for file in {file.parent: file for file in outputs}.values():  # one of each folder
-            if storage.resolve(model) in (folder := storage.resolve(file.parent), *folder.parents):
+        for folder, file in {storage.behind(file).parent: file for file in outputs}.items():  # one of each folder
+            if storage.resolve(model) in (folder := storage.resolve(folder), *folder.parents):
                 raise InputError(f"{flag} {file}: is inside {name} {model}; name another place")
     taken = {storage.identity(job.source): f"{job.source}, which is to be translated" for job in jobs if job.source is not PIPE}
     taken |= {storage.identity(model): f"{name} {model}" for name, model in models}
@@ -212,8 +222,8 @@ def check_quality(args: argparse.Namespace, jobs: list[Job]) -> None:
         raise InputError(f"--quality {args.quality}: {suffix} has none, it loses nothing; leave it out, or write .jpg or .webp")
 
 
-def name_first(files: list[str]) -> str:
-    return files[0] + (f" and {len(files) - 1} more" if len(files) > 1 else "")
+def name_first(files: list[AnyPath | str]) -> str:
+    return str(files[0]) + (f" and {len(files) - 1} more" if len(files) > 1 else "")
 
 
 if __name__ == "__main__":

@@ -49,6 +49,14 @@ def verify(model: AnyPath, data: bytes | None) -> None:
             raise InputError(f"damaged: {name} in it, {problem or 'its checksum does not agree'}; {_REMEDY}")
 
 
+def of(model: AnyPath, data: bytes | None) -> str:
+    """16 digits that tell a model from others: of what a file holds, `data`, or of the files that TensorFlow loads of a folder."""
+    if data is None:
+        parts = {name: file for name, file in graphs.files(model).items() if name == "saved_model.pb" or "/" in name}
+        data = "".join(f"{_of_file(file)}  {name}\n" for name, file in sorted(parts.items())).encode()
+    return hashlib.sha256(data).hexdigest()[:16]
+
+
 def _of_file(file: AnyPath) -> str:
     if isinstance(file, Path):
         with open(file, "rb") as data:

@@ -4,6 +4,7 @@ To add one: its line in the table, and a module with load(file, data, trust) →
 """
 
 import contextlib
+import dataclasses
 import importlib
 import re
 import time
@@ -64,7 +65,8 @@ def load(file: str | AnyPath, trust: bool = False) -> Translator:
     name = KINDS[found].name if found else "frozen graph"
     try:
         checksums.verify(file, data)
-        return importlib.import_module(f"formats.{found or 'frozen_graph'}").load(file, data, trust)
+        model = importlib.import_module(f"formats.{found or 'frozen_graph'}").load(file, data, trust)
+        return dataclasses.replace(model, checksum=checksums.of(file, data))
     except InputError as e:
         raise InputError(f"{file}: {e}") from None
     except Foreign:
@@ -114,7 +116,7 @@ def write_one(generator, metadata: dict, file: AnyPath, format: str, pictures: n
 
 def check_output(model: AnyPath, format: str = "saved_model") -> None:
     """Raises `InputError` unless a model can be written there, in the place of another one maybe."""
-    if storage.lexists(model) and kind(model) != format:
+    if model.exists() and kind(model) != format:
         raise InputError(f"{model}: exists and is no {KINDS[format].name}; name another, or move it away")
     if format == "saved_model":
         patterns.check(model)
@@ -122,7 +124,8 @@ def check_output(model: AnyPath, format: str = "saved_model") -> None:
 
 
 def set_aside(model: AnyPath) -> AnyPath:
-    """Renames a model to one with the time in its name, and returns that."""
+    """Renames a model, or what a link of that name leads to, to one with the time in its name, and returns that."""
+    model = storage.behind(model)
     stamp = time.strftime("%Y%m%d-%H%M%S")
     names = (model.with_name(f"{model.stem}-{stamp}{suffix}{model.suffix}") for suffix in ("", *(f"-{n}" for n in range(2, 100))))
     aside = next(name for name in names if not name.exists())

@@ -2,7 +2,7 @@
 
 import contextlib
 import sys
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -21,8 +21,8 @@ PIPE = PurePath("-")  # standard input or output in the place of a file
 BATCH_PIXELS = 4 * 256**2  # pictures of one size are translated together, up to so many pixels
 LARGE = 2**24  # pixels from which on a picture is decoded when it is its turn, not ahead of time
 
-# uint8 (H, W, 3); alpha, uint8 (H, W), if the picture has it; and, if they are asked for, its metadata
-Picture = tuple[np.ndarray, np.ndarray | None, Metadata | None]
+# uint8 (H, W, 3); alpha, uint8 (H, W), if the picture has it; its metadata, if they are asked for; and the bytes of its file
+Picture = tuple[np.ndarray, np.ndarray | None, Metadata | None, int]
 
 
 @dataclass
@@ -32,6 +32,7 @@ class Job:
     source: AnyPath | PurePath
     name: str
     outputs: list[AnyPath | PurePath]
+    anew: str = ""  # why it is translated although it was before
 
 
 def size_for(model: Translator, height: int, width: int, image_size: int | None = None, keep_size: bool = False) -> tuple[int, int]:
@@ -59,9 +60,16 @@ class Translation:
     left_out: list[str] = field(default_factory=list)  # the pictures that could not be translated or written, and why
     damaged: list[str] = field(default_factory=list)  # the pictures that were translated although they are not whole, and what is wrong
     differences: list[float] = field(default_factory=list)  # between each input and its way back, as shares of the range
+    anew: Counter[str] = field(default_factory=Counter)  # how many were translated although they were before, by `Job.anew`
 
     def __post_init__(self):
         self.models = [model for model in (self.model, self.back) if model]
+        names = ("image_size", "keep_size", "tile", "side_by_side", "quality", "keep_metadata")
+        asked = [name if value is True else f"{name}={value}" for name in names if (value := getattr(self, name))]
+        alone = " ".join(["cyclegan", f"model={self.model.checksum}", *asked])
+        both = f"{alone} back={self.back.checksum}" if self.back else alone
+        # What each output of a job is to say of what made it; the length of the input follows.
+        self.notes = [both] if self.side_by_side or not self.back else [alone, both]
         self.tile = self.tile or min(map(tiling.largest_tile, self.models))
         self.shown: dict[str, list[bytes]] = {}  # thumbnails by name
         self.progress, self.done, self.warned = Progress(0, "pictures"), 0, False
@@ -99,7 +107,7 @@ class Translation:
         """Returns a picture in the size to translate, or why there is none; of a large one its file, to be handed in again as `data`."""
         try:
             if data is None:
-                data = sys.stdin.buffer.read() if job.source is PIPE else storage.read(job.source)
+                data = sys.stdin.buffer.read() if job.source is PIPE else images.content(job.source, self.max_pixels)
                 if job.source is PIPE and not data:
                     raise images.PictureError("standard input is empty; send a picture there, or name a file")
                 width, height = images.size(data, self.max_pixels)
@@ -112,8 +120,8 @@ class Translation:
                 raise images.PictureError(f"{width}×{height} would become {size[1]}×{size[0]}, more than --max_megapixels; try --keep_size")
             if data.startswith(opening.JPEG) and (problem := damage.of_jpeg(data)):
                 self.damaged.append(f"{job.source}: {problem}")
-            pixels, alpha = (images.resize(pixels, *size), None) if alpha is None else cutouts.resize(pixels, alpha, *size)
-            return pixels, alpha, images.metadata_of(data, self.max_pixels) if self.keep_metadata else None
+            pixels, alpha = cutouts.resize(pixels, alpha, *size)
+            return pixels, alpha, images.metadata_of(data, self.max_pixels) if self.keep_metadata else None, len(data)
         except images.PictureError as e:
             return e
         except OSError as e:
@@ -151,22 +159,26 @@ class Translation:
             self.tile = max(tiling.LEAST, self.tile // 2)
         return np.concatenate([self.translate(model, one[np.newaxis], name) for one in pixels])
 
-    def write(self, job: Job, pictures: list[np.ndarray], alpha: np.ndarray | None, kept: Metadata | None) -> None:
-        """Writes what the models have made of a picture. `pictures`: this, its translation and, if there is one, the way back."""
+    def write(self, job: Job, pictures: list[np.ndarray], alpha: np.ndarray | None, kept: Metadata | None, length: int) -> None:
+        """Writes what the models have made of a picture. `pictures`: this, its translation and, if there is one, the way back.
+
+        `length`: of its file.
+        """
         if self.back:
             self.differences.append(float(np.abs(pictures[2].astype(np.int16) - pictures[0]).mean() / 255))
         if self.thumbnails:
-            self.shown[job.name] = list(map(gallery.thumbnail, pictures))
+            self.shown[job.name] = [gallery.thumbnail(picture, alpha) for picture in pictures]
         translated = pictures[1:]
         if self.side_by_side:
             translated = [np.concatenate(pictures, axis=1)]
             alpha = None if alpha is None else np.concatenate([alpha] * len(pictures), axis=1)
         try:
-            for output, pixels in zip(job.outputs, translated, strict=True):
+            for output, pixels, note in zip(job.outputs, translated, self.notes, strict=True):
                 if output is PIPE:
                     console.write_bytes(images.encode(pixels, self.pipe_format, alpha, self.quality, kept))
                 else:
-                    images.write(output, pixels, alpha, self.quality, kept)
+                    images.write(output, pixels, alpha, self.quality, kept, f"{note} source={length}")
+            self.anew.update([job.anew] if job.anew else [])
         except images.PictureError as e:  # too large for its format
             self.left_out.append(f"{job.source}: {e}")
 

@@ -57,6 +57,7 @@ class Translator:
     measure: Callable[[np.ndarray], np.ndarray] | None = field(default=None, repr=False)
     run_part: Callable[[np.ndarray, np.ndarray], np.ndarray] | None = field(default=None, repr=False)
     fixed_size: int | None = None  # the only side that the model can translate, if there is but one
+    checksum: str = ""  # see `checksums.of`: by it pictures say what made them
 
     def __call__(self, pictures: np.ndarray, statistics: np.ndarray | None = None) -> np.ndarray:
         """uint8 (B, H, W, 3), any height and width → the same. `statistics`: they are parts of one that has these.

@@ -4,15 +4,24 @@ import numpy as np
 from PIL import Image
 
 from pictures import images
+from system.storage import AnyPath
 
 FAINT = 64  # alpha below which colours are means without the negative weights of bicubic interpolation, which would be divided by little
 
 
-def resize(colours: np.ndarray, alpha: np.ndarray, height: int, width: int) -> tuple[np.ndarray, np.ndarray]:
-    """Resizes colours, uint8 (H, W, 3), each by as much as is seen of it, and alpha, uint8 (H, W).
+def read(file: str | AnyPath) -> np.ndarray:
+    """A picture file as networks see it, uint8 (H, W, 3), at its own size: see `resize`. Raises `PictureError` as `images.read`."""
+    colours, alpha = images.read(file, images.decode_with_alpha)
+    return resize(colours, alpha, *colours.shape[:2])[0]
+
+
+def resize(colours: np.ndarray, alpha: np.ndarray | None, height: int, width: int) -> tuple[np.ndarray, np.ndarray | None]:
+    """Resizes colours, uint8 (H, W, 3), each by as much as is seen of it, and alpha, uint8 (H, W), if there is one.
 
     Where nothing is seen the nearest colours are continued: a network looks there too.
     """
+    if alpha is None:
+        return images.resize(colours, height, width), None
     if alpha.shape == (height, width):
         return _continued(colours, alpha > 0), alpha
     smaller, mean = _mean(colours, alpha, height, width, Image.Resampling.BICUBIC), images.resize(alpha, height, width)
@@ -50,15 +59,17 @@ def nearest(seen: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
     Jump flooding (Rong and Tan, 2006): each pixel asks eight others, first far ones, then ever nearer ones, for the nearest they know.
     """
-    here = np.stack(np.indices(seen.shape, np.int32))
-    found, distance = here.copy(), np.where(seen, np.float32(0), np.float32(np.inf))
+    y, x = (np.arange(side, dtype=np.float32) for side in seen.shape)
+    far = np.float32(1e9)  # from everywhere, where none is known yet
+    rows, columns = (np.where(seen, own, far) for own in (y[:, np.newaxis], x))
+    distance = np.where(seen, np.float32(0), np.float32(np.inf))
     step = 1 << (max(seen.shape) - 1).bit_length()
     while step := step // 2:
-        for shift in ((y * step, x * step) for y in (-1, 0, 1) for x in (-1, 0, 1) if y or x):
-            known = np.isfinite(np.roll(distance, shift, (0, 1)))
-            other = np.roll(found, shift, (1, 2))
-            apart = np.where(known, np.square((other - here).astype(np.float32)).sum(0), np.float32(np.inf))
+        for shift in ((i * step, j * step) for i in (-1, 0, 1) for j in (-1, 0, 1) if i or j):
+            row, column = (np.roll(known, shift, (0, 1)) for known in (rows, columns))
+            apart = np.square(row - y[:, np.newaxis])
+            apart += np.square(column - x)
             closer = apart < distance
-            np.copyto(found, other, where=closer)
-            np.copyto(distance, apart, where=closer)
-    return found[0], found[1]
+            for known, other in ((rows, row), (columns, column), (distance, apart)):
+                np.copyto(known, other, where=closer)
+    return rows.astype(np.int32), columns.astype(np.int32)

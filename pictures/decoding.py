@@ -70,8 +70,13 @@ def _begins(data: tf.Tensor, magic: bytes) -> tf.Tensor:
 
 def _number(data: tf.Tensor, offset: int, kind: tf.DType) -> tf.Tensor:
     """The integer at an `offset` of at most 66, in the byte order of GIF and BMP, int32 (); 0 after the end."""
+    return _numbers(data, offset, kind, 1)[0]
+
+
+def _numbers(data: tf.Tensor, offset: int, kind: tf.DType, count: int) -> tf.Tensor:
+    """So many of them, int32 (count,), up to byte 70."""
     header = tf.strings.join([tf.strings.substr(data, 0, 70), bytes(70)])
-    return tf.cast(tf.io.decode_raw(tf.strings.substr(header, offset, kind.size), kind)[0], tf.int32)
+    return tf.cast(tf.io.decode_raw(tf.strings.substr(header, offset, count * kind.size), kind), tf.int32)
 
 
 def _part(data: tf.Tensor, begin: tf.Tensor, size: tf.Tensor) -> tf.Tensor:
@@ -98,14 +103,44 @@ def _png_of_16_bits(data: tf.Tensor) -> Picture:
 
 
 def _gif(data: tf.Tensor) -> Picture:
-    """TensorFlow leaves black where nothing is drawn: what stays so with a palette of white only is transparent."""
-    flags = _number(data, 10, tf.uint8)
-    palette = tf.where(flags >= 128, tf.bitwise.left_shift(6, flags % 8), 0)  # bytes; from byte 13 on
-    white = tf.strings.substr(b"\xff" * 768, 0, palette)
-    alpha, _ = _other(tf.strings.join([tf.strings.substr(data, 0, 13), white, _part(data, 13 + palette, tf.strings.length(data))]))
-    # A frame can have a palette of its own, in which case this tells nothing.
-    told = tf.reduce_all((alpha == 0) | (alpha == 255))
-    return _other(data)[0], tf.where(told, alpha[..., :1], tf.constant(255, tf.uint8))
+    """TensorFlow leaves black where nothing is drawn: what stays so with palettes of white only is transparent.
+
+    Of a first frame that does not fill the picture it would show something else than other programs do: that is an error.
+    """
+    begin = 13 + _palette(_number(data, 10, tf.uint8))
+    frame = _first_frame(data, begin)
+    descriptor = _part(data, frame, 10)
+    place, screen = _numbers(descriptor, 1, tf.uint16, 4), _numbers(data, 6, tf.uint16, 2)
+    fills = tf.reduce_all(place[:2] == 0) & tf.reduce_all(place[2:] >= screen)
+    words = "a GIF whose first frame does not fill it, which is not read; save it as a PNG"
+    with tf.control_dependencies([tf.debugging.Assert(fills | ~_begins(descriptor, b","), [words])]):
+        palette = _palette(_number(descriptor, 9, tf.uint8))  # the frame's own
+    rest = _part(data, frame + 10 + palette, tf.strings.length(data))
+    middle = _part(data, begin, frame + 10 - begin)
+    alpha, _ = _other(tf.strings.join([_part(data, 0, 13), _white(begin - 13), middle, _white(palette), rest]))
+    return _other(data)[0], alpha[..., :1]
+
+
+def _palette(flags: tf.Tensor) -> tf.Tensor:
+    """How many bytes a GIF's palette has."""
+    return tf.where(flags >= 128, tf.bitwise.left_shift(6, flags % 8), 0)
+
+
+def _white(size: tf.Tensor) -> tf.Tensor:
+    return tf.strings.substr(b"\xff" * 768, 0, size)
+
+
+def _first_frame(data: tf.Tensor, begin: tf.Tensor) -> tf.Tensor:
+    """Where a GIF's first frame begins: behind blocks of other things, which come in parts, each after its length."""
+
+    def byte(at: tf.Tensor) -> tf.Tensor:
+        return _number(_part(data, at, 1), 0, tf.uint8)
+
+    def next_part(at, within):
+        return at + tf.where(within, byte(at) + 1, 2), ~within | (byte(at) > 0)
+
+    at, _ = tf.while_loop(lambda at, within: within | (byte(at) == ord("!")), next_part, (begin, tf.constant(False)))
+    return at
 
 
 def _bmp_with_palette(data: tf.Tensor) -> Picture:
@@ -116,10 +151,14 @@ def _bmp_with_palette(data: tf.Tensor) -> Picture:
 
 
 def _bmp_of_32_bits(data: tf.Tensor) -> Picture:
-    picture = tf.io.decode_bmp(data, channels=4)
-    # Only the longer headers say where alpha is; else the fourth byte means nothing.
-    has_mask = (_number(data, 30, tf.int32) == 3) & (_number(data, 14, tf.int32) >= 56) & (_number(data, 66, tf.int32) != 0)
-    return picture[..., :3], tf.where(has_mask, picture[..., 3:], tf.constant(255, tf.uint8))
+    """Only the longer headers say where alpha is; else the fourth byte means nothing. TensorFlow does not look where colours are."""
+    has_masks, masks = _number(data, 30, tf.int32) == 3, _numbers(data, 54, tf.int32, 4)
+    usual = tf.reduce_all(masks[:3] == [0xFF0000, 0xFF00, 0xFF])
+    words = "a BMP whose colours are in another order than blue, green, red, which is not read; save it as a PNG"
+    with tf.control_dependencies([tf.debugging.Assert(usual | ~has_masks, [words])]):
+        picture = tf.io.decode_bmp(data, channels=4)
+    is_seen = has_masks & (_number(data, 14, tf.int32) >= 56) & (masks[3] != 0) & tf.reduce_any(picture[..., 3:] > 0)
+    return picture[..., :3], tf.where(is_seen, picture[..., 3:], tf.constant(255, tf.uint8))
 
 
 def _other(data: tf.Tensor) -> Picture:

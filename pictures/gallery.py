@@ -6,7 +6,7 @@ from html import escape
 
 import numpy as np
 
-from pictures import images
+from pictures import cutouts, images
 
 SIDE = 256  # pixels, of the longer side
 
@@ -36,10 +36,11 @@ PAGE = """<!DOCTYPE html>
 """
 
 
-def thumbnail(picture: np.ndarray) -> bytes:
-    """uint8 (H, W, 3) → a JPEG file of at most `SIDE` pixels."""
+def thumbnail(picture: np.ndarray, alpha: np.ndarray | None = None) -> bytes:
+    """uint8 (H, W, 3) → a JPEG file of at most `SIDE` pixels, on white where `alpha`, uint8 (H, W), says so."""
     scale = min(1, SIDE / max(picture.shape[:2]))
-    return images.encode(images.resize(picture, *(max(1, round(side * scale)) for side in picture.shape[:2])), ".jpg")
+    smaller, alpha = cutouts.resize(picture, alpha, *(max(1, round(side * scale)) for side in picture.shape[:2]))
+    return images.encode(smaller, ".jpg", alpha)
 
 
 def page(title: str, note: str, columns: Sequence[str], rows: Sequence[tuple[str, Sequence[bytes]]]) -> str:

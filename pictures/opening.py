@@ -7,12 +7,11 @@ import re
 import struct
 import sys
 import warnings
-import zlib
 from collections.abc import Iterator
 
 from PIL import Image, PngImagePlugin, UnidentifiedImageError
 
-from pictures import listening, tiff
+from pictures import chunks, listening, tiff
 from system.cli import InputError
 
 READ = ("JPEG", "PNG", "WEBP", "AVIF", "BMP", "GIF", "TIFF", "JPEG2000", "PPM", "TGA", "QOI")  # no other of Pillow's readers is asked
@@ -24,8 +23,7 @@ PngImagePlugin.MAX_TEXT_CHUNK = PngImagePlugin.MAX_TEXT_MEMORY = 1 << 26  # byte
 warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")  # about damaged metadata, which does not matter here
 logging.getLogger("PIL").addHandler(logging.NullHandler())  # and what it says of that to nobody in particular
 
-PNG, JPEG, WEBP = b"\x89PNG\r\n\x1a\n", b"\xff\xd8", b"RIFF"
-_PIXELS = (b"IHDR", b"PLTE", b"tRNS", b"IDAT")  # what a PNG cannot be without
+PNG, JPEG, WEBP = chunks.PNG, b"\xff\xd8", b"RIFF"
 _COLOURS = (b"iCCP", b"sRGB", b"gAMA", b"cHRM", b"eXIf", b"pHYs")  # of its metadata, what is looked at
 _LIBTIFF = re.compile(rb"(?:tempfile\.tif|_?[A-Z]\w*[a-z]\w*): (.*)")  # how its lines begin
 _TEXTS = (b"XML:com.adobe.xmp\0", b"Raw profile type ")  # and of its texts, which can say how it is turned
@@ -45,15 +43,45 @@ def header(data: bytes, max_pixels: int = MAX_PIXELS) -> Image.Image:
         if heif:
             problem = f"a picture in HEIC: {HEIF_REMEDY}, or convert it to .jpg or .png" if missing else "damaged picture (HEIC)"
             raise PictureError(problem) from None
-        tiff_of_some_kind = data.startswith(tiff.PREFIXES)
-        raise PictureError(tiff.unread(data) if tiff_of_some_kind else "not a picture of a format that is read") from None
-    except PictureError:
-        raise
+        raise PictureError(_unread(data)) from None
     except Exception as e:  # a damaged header can raise nearly anything
-        raise PictureError(f"damaged picture ({e})") from None
+        raise damaged(e) from None
     if picture.width * picture.height > max_pixels:
         raise PictureError(f"{picture.width}×{picture.height} is more than {max_pixels // 10**6} megapixels")
+    if codes := _codes(data, picture):
+        picture.info["codes"] = codes
     return picture
+
+
+def _unread(data: bytes) -> str:
+    if data.startswith(tiff.PREFIXES):
+        return tiff.unread(data)
+    if data.startswith(JPEG):
+        return "a JPEG that is damaged, or of a kind that is not read, of 12 bit say; save it anew in 8 bit"
+    if data.startswith((PNG, b"GIF8")) or data[4:12] == b"ftypavif":
+        return "damaged picture (what stands before its pixels)"
+    return "not a picture of a format that is read" if data else "an empty file"
+
+
+def damaged(e: Exception) -> PictureError:
+    """What is raised instead of an error of Pillow's."""
+    return e if isinstance(e, PictureError) else PictureError(f"damaged picture ({str(e) or type(e).__name__})")
+
+
+def _codes(data: bytes, picture: Image.Image) -> tuple[int, int, bool] | None:
+    """What Pillow passes over: the numbers of a picture's primaries and of its curve (ITU-T H.273), and whether black is 0; None if unsaid.
+
+    In a PNG they count before its profile, in AVIF and HEIC where there is none.
+    """
+    if picture.format == "PNG" and b"cICP" in data[: data.find(b"IDAT")]:
+        said = (content for kind, content, holds in chunks.of(data) if kind == b"cICP" and holds and len(content) == 4)
+        return next(((primaries, curve, full != 0) for primaries, curve, _, full in said), None)
+    at = data.find(b"colrnclx", 0, 1 << 16) + 8  # the first is the picture's own
+    if picture.format in ("AVIF", "HEIF") and at >= 8 and len(data) >= at + 4 and not picture.info.get("icc_profile"):
+        primaries, curve = struct.unpack_from(">HH", data, at)
+        # Encoders on phones say what their video has, though they are given sRGB; all of it is decoded to the full range.
+        return 1 if primaries in (5, 6, 7) else primaries, 13 if curve in (1, 6, 14, 15) else curve, True
+    return None
 
 
 def _open(data: bytes, formats: tuple[str, ...]) -> Image.Image:
@@ -91,6 +119,12 @@ def _register_heif() -> bool:
     return True
 
 
+def is_lossy(data: bytes) -> bool:
+    """Tells whether a picture is of a format that keeps it nearly as it was. Raises `PictureError`."""
+    format = header(data).format
+    return format in ("JPEG", "MPO", "HEIF", "AVIF") or format == "WEBP" and b"VP8 " in data[12:].partition(b"VP8L")[0]
+
+
 def load(data: bytes, max_pixels: int = MAX_PIXELS) -> Image.Image:
     """Opens a picture and decodes its pixels. Raises `PictureError` unless all of them are there."""
     picture = header(data, max_pixels)
@@ -98,14 +132,22 @@ def load(data: bytes, max_pixels: int = MAX_PIXELS) -> Image.Image:
         raise PictureError("a JPEG 2000 of colours of more than 8 bit, which is not read; save it in 8 bit, or as a PNG")
     try:
         _decode(picture)
+        if picture.format == "PNG" and _may_lack_rows(picture) and chunks.lacks_pixels(data):
+            raise PictureError("damaged picture (rows are missing at its end)")
     except Exception as e:  # Pillow's decoders raise OSError, SyntaxError, ValueError, struct.error, …
-        if picture.format == "TIFF" and "raw mode" in str(e):  # which Pillow finds out no sooner
+        if picture.format == "TIFF" and ("raw mode" in str(e) or tiff.is_rare(picture)):  # which Pillow finds out no sooner
             raise PictureError(tiff.unread(data)) from None
         mended = _mended(picture.format, data)
         if not mended:
-            raise PictureError(f"damaged picture ({e})") from None
+            raise damaged(e) from None
         picture = mended
     return picture
+
+
+def _may_lack_rows(picture: Image.Image) -> bool:
+    """Tells whether a decoded PNG is such that its last rows can be missing: Pillow leaves them black, and says nothing."""
+    last = (0, picture.height - 1, picture.width, picture.height)
+    return bool(picture.info.get("interlace")) or not any(picture.crop(last).tobytes())
 
 
 def _decode(picture: Image.Image) -> None:
@@ -177,46 +219,27 @@ def _jpeg(data: bytes) -> bytes:
 # --- PNG
 
 
-def chunks(data: bytes) -> Iterator[tuple[bytes, bytes, bool]]:
-    """The chunks of a PNG: kind, content, and whether the checksum holds. The last may be cut off."""
-    at = len(PNG)
-    while len(data) >= at + 8:
-        length, kind = struct.unpack_from(">I4s", data, at)
-        content, checksum = data[at + 8 : at + 8 + length], data[at + 8 + length : at + 12 + length]
-        holds = zlib.crc32(content, zlib.crc32(kind)) == int.from_bytes(checksum, "big") and len(checksum) == 4
-        yield kind, content, holds
-        if kind == b"IEND":
-            break
-        following = at + 12 + length
-        if not holds and kind not in _PIXELS and not data[following + 4 : following + 8].isalpha():  # its length is wrong, too
-            following = min((found - 4 for name in (b"PLTE", b"IDAT") if (found := data.find(name, at + 8)) >= 0), default=len(data))
-        at = following
-
-
-def is_deep_or_animated(data: bytes) -> bool:
-    """Tells whether a PNG has more than 8 bits, which Pillow does not say of colours, or more than one frame."""
-    return data[24] != 8 or any(kind == b"acTL" and content[:4] > b"\0\0\0\1" for kind, content, _ in chunks(data))
-
-
 def _png(data: bytes, kinds: tuple[bytes, ...], texts: tuple[bytes, ...]) -> bytes:
     """A PNG of its pixels and these kinds of chunks and texts only, which come before the pixels. Raises `PictureError` if it is damaged.
 
     Of an animation this is the first frame, or what is there for those who cannot show it.
     """
     before, pixels, broken = [], [], False
-    for kind, content, holds in chunks(data):
+    for kind, content, holds in chunks.of(data):
         if kind == b"IDAT":
             pixels.append(content)
             broken |= not holds
-        elif kind in _PIXELS:
+        elif kind in chunks.PIXELS:
             if not holds:
                 raise PictureError(f"damaged picture (the checksum of its {kind.decode()} is wrong)")
             before.append((kind, _transparent(content, *data[24:26]) if kind == b"tRNS" else content))
-        elif holds and (kind in kinds or kind in (b"tEXt", b"zTXt", b"iTXt") and content.startswith(texts)):
+        elif holds and (
+            kind in kinds and (not pixels or kind == b"eXIf") or kind in (b"tEXt", b"zTXt", b"iTXt") and content.startswith(texts)
+        ):
             before.append((kind, content))
-    if broken and not _inflates(pixels):  # pixels have a checksum of their own
+    if broken and chunks.inflated(pixels) is None:  # pixels have a checksum of their own
         raise PictureError("damaged picture (the checksum of its pixels is wrong)")
-    return PNG + b"".join(_chunk(*chunk) for chunk in (*before, *((b"IDAT", part) for part in pixels), (b"IEND", b"")))
+    return PNG + b"".join(chunks.written(*chunk) for chunk in (*before, *((b"IDAT", part) for part in pixels), (b"IEND", b"")))
 
 
 def _transparent(content: bytes, bits: int, colours: int) -> bytes:
@@ -226,23 +249,6 @@ def _transparent(content: bytes, bits: int, colours: int) -> bytes:
     if colours == 2 and bits == 16:  # and so are colours, of which more than one can be equal then
         raise PictureError("a PNG of 16 bit in which one colour is transparent, which is not read; save it with an alpha channel")
     return content
-
-
-def _chunk(kind: bytes, content: bytes) -> bytes:
-    return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(content, zlib.crc32(kind)))
-
-
-def _inflates(parts: list[bytes]) -> bool:
-    """Tells whether compressed data are whole, by their checksum."""
-    stream = zlib.decompressobj()
-    try:
-        for part in parts:
-            while part and not stream.eof:
-                stream.decompress(part, 1 << 20)
-                part = stream.unconsumed_tail
-    except zlib.error:
-        return False
-    return stream.eof
 
 
 # --- JPEG 2000 and WebP

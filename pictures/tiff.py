@@ -9,7 +9,7 @@ from PIL import Image
 from PIL.TiffImagePlugin import COMPRESSION_INFO, ImageFileDirectory_v2
 
 PREFIXES = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
-_BITS, _COMPRESSION, _PHOTOMETRIC, _SAMPLES, _PLANES, _NUMBERS = 258, 259, 262, 277, 284, 339  # tags
+_BITS, _COMPRESSION, _PHOTOMETRIC, _SAMPLES, _PLANES, _PALETTE, _NUMBERS = 258, 259, 262, 277, 284, 320, 339  # tags
 _RAW, _WHITE_IS_ZERO, _APART, _SIGNED, _FLOAT = 1, 0, 2, 2, 3  # values of these
 _STRUCTURE = {*range(254, 260), 262, 266, 273, 274, *range(277, 280), 284, 317, *range(320, 326), 338, 339, 347, *range(512, 533), 34675}
 _KINDS = {0: "grey", 1: "grey", 2: "RGB", 3: "palette", 4: "mask", 5: "CMYK", 6: "YCbCr", 8: "LAB", 9: "LAB", 10: "LAB"}
@@ -54,7 +54,19 @@ def unread(data: bytes) -> str:
         what = f" ({kind(tags)})" if _SAMPLES in tags or _BITS in tags else ""
     except Exception:  # as damaged headers raise
         what = ""
-    return f"a TIFF of a kind that is not read{what}; save it in 8 or 16 bit, as RGB or grey"
+    return f"a TIFF of a kind that is not read{what}; save it as a PNG"
+
+
+def is_rare(picture: Image.Image) -> bool:
+    """Tells whether a TIFF is compressed as only few libraries can: by the JPEG of old, LZMA or WebP."""
+    return picture.tag_v2.get(_COMPRESSION) in (6, 34925, 50001)
+
+
+def mend_palette(picture: Image.Image) -> None:
+    """Old programs write a palette in levels of 8 bit where 16 are meant, which Pillow takes at their word: nearly black."""
+    levels = picture.tag_v2.get(_PALETTE, ())
+    if levels and max(levels) < 256:
+        picture.putpalette(np.array(levels, np.uint8).reshape(3, -1).T.tobytes())
 
 
 def misread(picture: Image.Image) -> str | None:
@@ -65,7 +77,7 @@ def misread(picture: Image.Image) -> str | None:
     grey_planes = apart and not raw and picture.mode in ("LA", "La", "PA")
     negative = picture.mode == "F" and tags.get(_PHOTOMETRIC) == _WHITE_IS_ZERO
     if deep_planes or grey_planes or negative:
-        return f"a TIFF of a kind that is not read ({kind(tags)}); save it in 8 or 16 bit, as RGB or grey"
+        return f"a TIFF of a kind that is not read ({kind(tags)}); save it as a PNG"
     return None
 
 

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from fnmatch import fnmatchcase
 from pathlib import PurePosixPath
 from types import ModuleType
+from typing import BinaryIO
 
 from system.cli import InputError
 from system.devices import quiet_tensorflow
@@ -49,6 +50,17 @@ class RemotePath(PurePosixPath):
         """Those in this very folder whose names match."""
         return (path for path in self.iterdir() if fnmatchcase(path.name, pattern))
 
+    def stat(self) -> os.stat_result:
+        """Its size and the time of its last change only."""
+        with os_errors(self) as gfile:
+            found = gfile.stat(str(self))
+        return os.stat_result((0, 0, 0, 0, 0, 0, found.length, 0, found.mtime_nsec / 1e9, 0))
+
+    @contextlib.contextmanager
+    def open(self, mode: str = "rb") -> Iterator[BinaryIO]:
+        with os_errors(self) as gfile, gfile.GFile(str(self), mode) as file:
+            yield file
+
     def mkdir(self, parents: bool = False, exist_ok: bool = False) -> None:
         """Makes the folder, and always those above it."""
         if not exist_ok and self.exists():
@@ -57,14 +69,14 @@ class RemotePath(PurePosixPath):
             gfile.makedirs(str(self))
 
     def read_bytes(self) -> bytes:
-        with os_errors(self) as gfile, gfile.GFile(str(self), "rb") as file:
+        with self.open() as file:
             return file.read()
 
     def read_text(self, encoding: str = "utf-8") -> str:
         return self.read_bytes().decode(encoding)
 
     def write_bytes(self, data: bytes, mode: str = "wb") -> None:
-        with os_errors(self) as gfile, gfile.GFile(str(self), mode) as file:
+        with self.open(mode) as file:
             file.write(data)
 
     def write_text(self, text: str, encoding: str = "utf-8") -> None:

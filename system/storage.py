@@ -127,10 +127,7 @@ def _glob(folder: AnyPath, pattern: str, unreadable: Callable[[OSError], None]) 
 
 def size(file: AnyPath) -> int:
     """Bytes."""
-    if isinstance(file, Path):
-        return file.stat().st_size
-    with os_errors(file) as gfile:
-        return gfile.stat(str(file)).length
+    return file.stat().st_size
 
 
 def lexists(path: AnyPath) -> bool:
@@ -141,6 +138,16 @@ def lexists(path: AnyPath) -> bool:
 def resolve(path: AnyPath) -> AnyPath:
     """The absolute path, links followed."""
     return Path(os.path.realpath(path)) if isinstance(path, Path) else path
+
+
+def behind(path: AnyPath) -> AnyPath:
+    """Where goes what is written to `path`: links stay, and what they lead to is replaced. Raises `InputError` if its folder is missing."""
+    if not os.path.islink(path):
+        return path
+    found = resolve(path)
+    if not found.parent.is_dir():
+        raise InputError(f"{path}: is a link to {found}, and there is no folder {found.parent}; make that, or remove the link")
+    return found
 
 
 def replace(source: AnyPath, target: AnyPath) -> None:
@@ -222,17 +229,17 @@ def append(file: AnyPath, text: str) -> None:
 
 def check_place(path: AnyPath) -> None:
     """Raises `InputError` if one of the folders that `path` would be in is not a folder, or nothing can be written there."""
-    above = _check_folders(path)
+    above = _check_folders(behind(path))
     if isinstance(above, Path) and not os.access(above, os.W_OK | os.X_OK):
         raise InputError(f"{path}: nothing can be written in {above}; name another place, or get the right to write there")
 
 
 def _check_folders(path: AnyPath) -> AnyPath | None:
     """Returns the innermost folder that exists of those that `path` would be in. Raises `InputError` if that is no folder."""
-    if isinstance(path, Path):
-        with contextlib.suppress(FileNotFoundError, NotADirectoryError):
-            path.lstat()  # raises `OSError` if a name is too long
     above = next((folder for folder in path.parents if lexists(folder)), None)
+    for part in path.relative_to(above).parts if above and isinstance(path, Path) else ():
+        with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+            (above / part).lstat()  # raises `OSError` if a name is too long, also of what is to be in a new folder
     if above and not above.is_dir():
         raise InputError(f"{path}: {above} is no folder; name another place")
     return above
@@ -259,18 +266,25 @@ def check_apart(flag: str, path: AnyPath, other_flag: str, other: AnyPath) -> No
 
 @contextlib.contextmanager
 def atomic_write(path: AnyPath) -> Iterator[AnyPath]:
-    """Yields a temporary path beside `path`; the file or folder written there is renamed to `path` if the block succeeds, else removed."""
-    _check_folders(path)
-    new_folders = [folder for folder in path.parents if not folder.exists()]
-    if isinstance(path, Path):
-        leftovers.remove(path.parent.absolute())  # of processes that were killed
-    temporary = path.with_name(leftovers.prefix(path.name) + secrets.token_hex(4))
+    """Yields a temporary path beside `path`; the file or folder written there is renamed to `path` if the block succeeds, else removed.
+
+    A file that is replaced keeps its mode, and a link stays, see `behind`.
+    """
+    place = behind(path)
+    _check_folders(place)
+    new_folders = [folder for folder in place.parents if not folder.exists()]
+    if isinstance(place, Path):
+        leftovers.remove(place.parent.absolute())  # of processes that were killed
+    temporary = place.with_name(leftovers.prefix(place.name) + secrets.token_hex(4))
     try:
         for folder in reversed(new_folders):
             folder.mkdir(exist_ok=True)
         _check_folders(temporary)  # before TensorFlow's writers, whose errors read differently, find its path too long
         yield temporary
-        replace(temporary, path)
+        if isinstance(place, Path) and place.is_file():
+            with contextlib.suppress(OSError):  # not every file system knows modes
+                temporary.chmod(place.stat().st_mode & 0o777)
+        replace(temporary, place)
     except BaseException as e:
         if isinstance(e, OSError) and (e.filename is None or str(e.filename).startswith(str(temporary))):
             e.filename = path  # the name that the user knows

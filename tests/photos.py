@@ -144,6 +144,7 @@ ODD = {  # name: file, what it shows, mean difference
     "TIFF float": (save(Image.fromarray(np.float32(np.asarray(GREY) / 255)), "TIFF"), GREY_RGB, 0),
     "TIFF float 0 … 255": (save(Image.fromarray(np.float32(GREY)), "TIFF"), GREY_RGB, 0),
 }
+GOOD = ("JPEG grey", "JPEG of two frames", "PNG grey")  # of these, what TensorFlow decodes as it is
 NOISE = save(Image.fromarray(np.random.default_rng(0).integers(0, 256, (40, 56, 3), np.uint8)), "PNG")
 DAMAGED = {
     "text": b"I am a picture.",

@@ -83,6 +83,13 @@ def test_pictures_belong_together_by_name_and_take_the_translations_size(score, 
     assert (result["pictures"], result["translated"]) == (3, 0)  # the fourth truth has no translation
 
 
+def test_transparent_pictures_are_measured_as_networks_see_them(tmp_path):
+    alpha = np.zeros((8, 8), np.uint8)
+    alpha[2:6, 2:6] = 255
+    images.write(tmp_path / "a.png", np.where(alpha[..., np.newaxis] > 0, np.uint8([60, 20, 10]), np.uint8([0, 255, 0])), alpha)
+    assert (evaluate.Folder(tmp_path)["a"] == (60, 20, 10)).all()
+
+
 def test_each_direction_is_a_result_and_three_rows_of_the_sheet(call, tmp_path, l1_only):
     for name, pictures in {"x": INPUTS, "y": FLIPPED}.items():
         write(tmp_path / name, pictures)

@@ -70,7 +70,9 @@ def test_a_picture_becomes_a_picture(infer, tmp_path, expected, name, format):
     outcome = infer("a.png", name)
     assert (outcome.status, outcome.err) == (0, "")
     assert set(snapshot(tmp_path)) == {"a.png", name}
-    assert (tmp_path / name).read_bytes() == save(Image.fromarray(expected(picture)), format, quality=95, subsampling=0)
+    written = Image.open(tmp_path / name)
+    assert written.format == format
+    assert np.array_equal(written, Image.open(io.BytesIO(save(Image.fromarray(expected(picture)), format, quality=95, subsampling=0))))
 
 
 @pytest.mark.parametrize(
@@ -614,6 +616,92 @@ def test_what_exists_is_left_and_counted_and_the_rest_is_made(infer, tmp_path, m
         assert f"out: {count} of 8 translated on " in outcome.out and outcome.out.endswith(f" s, {there} were there\n")
         assert len(made) == 5
     assert snapshot(tmp_path / "out") == snapshot(tmp_path / "whole") | before
+
+
+def test_what_was_made_otherwise_is_made_anew_and_told(infer, tmp_path, model, model_file, made, monkeypatch):
+    put(tmp_path / "in", "a.png", "b.png")
+    load = model_files.load
+    monkeypatch.setattr(
+        model_files, "load", lambda file, *_: dataclasses.replace(model, checksum="1") if file == Path("other") else load(file)
+    )
+    for flags, reason in (
+        ([], ""),
+        (["--image_size", 40], "with other settings"),
+        (["--keep_size"], "with other settings"),
+        (["--keep_size", "--tile", 64], "with other settings"),
+        (["--keep_size", "--keep_metadata"], "with other settings"),
+        (["--cycle", "other"], "half of a pair"),
+        (["--cycle", "other", "--max_megapixels", 50], None),
+        (["--cycle", model_file], "by another model"),
+        (["--keep_size", "--cycle", model_file], "with other settings"),
+        (["--keep_size"], None),  # of which it is the first half
+        (["--side_by_side"], "with other settings"),
+        (["--side_by_side", "--cycle", model_file], "by another model"),
+        (["--model", "other"], "by another model"),
+        (["--model", "other", "--gallery", "page.html"], None),
+    ):
+        outcome = infer("in", "out", *flags, "--resume")
+        assert outcome.status == 0 and outcome.err == "", flags
+        assert len(made) == (0 if reason is None else 4 if "--cycle" in flags and "--side_by_side" not in flags else 2), flags
+        assert outcome.out.partition(" were there")[2].startswith(f", 2 made anew (2 {reason})" if reason else ""), flags
+        assert ("made anew" in outcome.out) == bool(reason)
+        made.clear()
+
+
+def test_what_is_empty_old_or_of_another_input_is_made_anew(infer, tmp_path, made):
+    put(tmp_path / "in", "a.png", "b.png", "c.png", "d.png", "e.png")
+    assert infer("in", "out", "--format", "jpg").status == 0
+    (tmp_path / "out" / "a.jpg").write_bytes(b"")
+    os.utime(tmp_path / "out" / "b.jpg", (1, 1))
+    images.write(tmp_path / "in" / "c.png", draw(9, 40, 40))
+    os.utime(tmp_path / "in" / "c.png", (1, 1))
+    (tmp_path / "out" / "d.jpg").write_bytes(images.encode(draw(1), ".jpg"))
+    made.clear()
+    outcome = infer("in", "out", "--format", "jpg", "--resume")
+    assert outcome.status == 0 and sorted(made) == ["out/a.jpg", "out/b.jpg", "out/c.jpg"]
+    assert outcome.out.endswith(" s, 2 were there, 3 made anew (1 empty, 1 of another input, 1 older than the input)\n")
+    assert outcome.err == "kept: out/d.jpg, without a word of what made it; --overwrite makes all anew\n"
+
+
+def test_what_cannot_be_made_anew_stays_and_does_not_count(infer, tmp_path):
+    put(tmp_path / "in", "a.png", "b.png")
+    infer("in", "out")
+    before = snapshot(tmp_path / "out")
+    for name in ("a.png", "b.png"):
+        (tmp_path / "in" / name).write_bytes(DAMAGED["text"])
+    outcome = infer("in", "out", "--resume")
+    assert outcome.status == 1 and "0 of 2 translated" in outcome.out and "anew" not in outcome.out
+    assert snapshot(tmp_path / "out") == before
+
+
+def test_a_link_among_the_outputs_stays_and_two_to_one_file_are_refused(infer, tmp_path):
+    put(tmp_path, "in/a.png", "in/b.png")
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "out").mkdir()
+    for name in ("a.png", "b.png"):
+        (tmp_path / "out" / name).symlink_to("../disk/same.png")
+    infer("in", "out", "--overwrite").assert_refused(f"a.png and b.png would become the same file, {tmp_path}/disk/same.png; rename one")
+    (tmp_path / "out" / "b.png").unlink()
+    (tmp_path / "out" / "b.png").symlink_to("a.png")
+    infer("in", "out", "--overwrite").assert_refused("a.png and b.png would become the same file")
+    (tmp_path / "out" / "b.png").unlink()
+    assert infer("in", "out", "--overwrite").status == 0
+    assert (tmp_path / "out" / "a.png").is_symlink() and set(snapshot(tmp_path / "disk")) == {"same.png"}
+    (tmp_path / "out" / "b.png").unlink()
+    (tmp_path / "out" / "b.png").symlink_to("../in/new.png")
+    infer("in", "out", "--resume")
+    assert set(snapshot(tmp_path / "in")) == {"a.png", "b.png", "new.png"}
+
+
+@pytest.mark.parametrize("forbidden", ["out", "out/sub", "page", "disk"])
+def test_what_cannot_be_written_is_noticed_before_a_model_is_loaded(infer, tmp_path, monkeypatch, forbidden):
+    put(tmp_path, "in/a.png", "in/sub/b.png", "in/c.png", "out/sub/other.png", "page/other.png", "disk/other.png")
+    (tmp_path / "out" / "c.png").symlink_to("../disk/c.png")
+    monkeypatch.setattr(model_files, "load", lambda *_: pytest.fail("loaded"))
+    access = os.access
+    monkeypatch.setattr(os, "access", lambda path, mode: Path(path).resolve() != tmp_path / forbidden and access(path, mode))
+    outcome = infer("in", "out", "--gallery", "page/index.html", "--resume")
+    outcome.assert_refused(f"{forbidden}; name another place, or get the right to write there", "nothing can be written in ")
 
 
 def test_shards_are_gone_on_with_too(infer, tmp_path, made):

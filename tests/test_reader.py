@@ -50,6 +50,8 @@ class Endless:
 
     skip_bad_records, asked = True, 0
 
+    paired = False
+
     def feed(self, step: int) -> tf.data.Dataset:
         return tf.data.Dataset.range(step, tf.int64.max)
 

@@ -57,6 +57,23 @@ def test_a_file_of_a_savedmodel_can_be_missing(models, tmp_path):
         model_files.load(model)
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_models_are_told_apart_by_what_is_loaded_of_them(models, tmp_path, kind):
+    model = copy(models[kind], tmp_path)
+    found = model_files.load(models[kind]).checksum
+    assert len(found) == 16
+    if model.is_dir():
+        (model / "README.md").write_text("of mine")
+        (model / checksums.SUMS).unlink()
+        assert checksums.of(model, None) == found
+        part = model / "variables" / "variables.index"
+    else:
+        assert found == hashlib.sha256(model.read_bytes()).hexdigest()[:16]
+        part = model
+    part.write_bytes(part.read_bytes() + b" ")
+    assert checksums.of(model, None if model.is_dir() else part.read_bytes()) != found
+
+
 @pytest.mark.parametrize("text", ["", "no list\n", f"{'0' * 64}  fingerprint.pb\n", f"{'0' * 64}  ../x\n", b"\xff\xfe"])
 def test_the_list_itself_can_be_damaged(models, tmp_path, text):
     model = copy(models["saved_model"], tmp_path)

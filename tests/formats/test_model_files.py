@@ -274,6 +274,19 @@ def test_a_model_is_not_written_where_it_could_not_be_read(format):
             model_files.check_output(file, format)
 
 
+def test_a_link_to_a_model_leads_to_the_new_one(monkeypatch, tmp_path):
+    monkeypatch.setattr(model_files, "write_one", lambda generator, metadata, file, *_: file.mkdir() or (file / generator).touch() or "")
+    generator = type("Name", (str,), {"multiple": 4, "smallest": 8})
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "a2b.pb").symlink_to("disk/v1.pb")
+    model_files.check_output(tmp_path / "a2b.pb")
+    for name in ("first", "second", "third"):
+        ((aside, _),) = model_files.write([(generator(name), {}, tmp_path / "a2b.pb")], overwrite=name == "third")
+        assert os.readlink(tmp_path / "a2b.pb") == "disk/v1.pb" and [file.name for file in (tmp_path / "a2b.pb").iterdir()] == [name]
+        assert aside is None or aside.parent == tmp_path / "disk" and (aside / "first").exists()
+    assert len(list((tmp_path / "disk").iterdir())) == 2
+
+
 def test_models_that_stand_there_are_moved_aside_one_by_one(monkeypatch, tmp_path):
     """Two within a second have names of their own."""
     monkeypatch.setattr(model_files, "write_one", lambda generator, metadata, file, *_: file.write_text(metadata["source"]) and "")

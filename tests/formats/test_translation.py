@@ -26,7 +26,7 @@ G, F = (lambda x: 255 - x // 2), (lambda x: x // 4 * 3)
 class Model:
     """Stands in for a `Translator`: computes `change`, and remembers the shapes of what it was given."""
 
-    multiple, sees_whole_pictures, knows_statistics, device = 4, True, False, "CPU"
+    multiple, sees_whole_pictures, knows_statistics, device, checksum = 4, True, False, "CPU", "0123456789abcdef"
 
     def __init__(self, change=G, image_size=32, fixed_size=None, most=1 << 40, name="apple2orange.pb", **metadata):
         self.change, self.image_size, self.fixed_size, self.most = change, image_size, fixed_size, most
@@ -204,7 +204,8 @@ def test_the_page_shows_what_was_made_and_what_existed_in_their_order(tmp_path, 
 
     page = (tmp_path / "page.html").read_text()
     thumbnails = [b64decode(data) for data in re.findall(r'src="data:image/jpeg;base64,([^"]*)"', page)]
-    assert thumbnails == [gallery.thumbnail(picture) for pictures in shown.values() for picture in pictures]
+    alphas = {name: picture[..., 3] for name, picture in several.items() if picture.shape[2] == 4}  # people see them on white
+    assert thumbnails == [gallery.thumbnail(picture, alphas.get(name)) for name, pictures in shown.items() for picture in pictures]
     assert re.findall(r'"name" colspan="3">([^<]*)<', page) == ["a.png", "b.png", "c.png"]
     assert re.findall(r"<th>([^<]*)<", page) == ["apple", "orange (generated)", "apple (back again)"]
     assert "<h1>apple → orange</h1>" in page and "<p>there.pb, back with back.pb</p>" in page
@@ -218,7 +219,7 @@ def test_the_page_is_utf8_whatever_the_names_and_the_system(tmp_path):
         from pathlib import Path
         from formats.translation import Job, Translation
         names = [os.fsdecode(name) for name in (b"a\\xc3\\xbc.png", b"b\\xfc.png")]
-        model = types.SimpleNamespace(file="m.pb", metadata={"ngf": 1}, fixed_size=None)
+        model = types.SimpleNamespace(file="m.pb", metadata={"ngf": 1}, fixed_size=None, checksum="")
         made = Translation(model, tile=64, thumbnails=True)
         made.shown = {name: [b"1", b"2"] for name in names}
         made.write_gallery(Path(sys.argv[1]), [Job(Path(name), name, []) for name in names])

@@ -2,6 +2,8 @@
 
 They are made once and stay: later versions have to continue these runs, export them and load these models. So an existing one is never
 made anew; a new kind of run or model file gets a golden one of its own. `python tests/golden/make.py NAME`, from the project's folder.
+
+`python tests/golden/make.py FOLDER…` continues the runs in these folders, each called as its folder, and prints what they ended with.
 """
 
 import hashlib
@@ -90,6 +92,23 @@ def main(name: str) -> None:
             archive.add(file, file.name)
 
 
+def go_on(folders: list[str]) -> dict[str, dict]:
+    import conftest  # noqa: F401  as in `main`
+
+    import train
+    from system import cli
+
+    found = {}
+    for folder in map(Path, folders):
+        os.chdir(folder)
+        assert cli.run(train.main, ["--load_model", folder.name, "--checkpoints_dir", "."]) == cli.DONE
+        found[folder.name] = numbers(Path(folder.name))
+    return found
+
+
 if __name__ == "__main__":
+    if Path(sys.argv[1]).is_dir():
+        print(json.dumps(go_on(sys.argv[1:])))
+        sys.exit()
     assert not (HERE / f"{sys.argv[1]}.tar.xz").exists(), "a golden run stays as it is"
     main(sys.argv[1])

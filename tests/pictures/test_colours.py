@@ -1,15 +1,17 @@
 """Colours are converted by what their profile does, not by what it is called."""
 
 import io
+import re
 import struct
+import zlib
 
 import numpy as np
 import pytest
 from conftest import draw
-from photos import SCENE, SRGB_PROFILE, SWAPPED_PROFILE, png, png_chunk, save
+from photos import LOSSY, SCENE, SRGB_PROFILE, SWAPPED_PROFILE, difference, png, png_chunk, save
 from PIL import Image, ImageCms
 
-from pictures import colours, images
+from pictures import colours, decoding, images
 
 RAMP = np.arange(256, dtype=np.uint8)[None].repeat(3, axis=0)
 ADOBE = (0.3127, 0.329, 0.64, 0.33, 0.21, 0.71, 0.15, 0.06)  # white, red, green, blue
@@ -132,9 +134,126 @@ def test_primaries_of_a_png_are_converted():
     assert np.array_equal(images.decode(with_chunks(picture, 8, 2, chunk)), picture)  # of which no gamma is known
 
 
+# Red, green, blue and white of a picture's own colours, as light, by the columns of their primaries (x, y) in ITU-T H.273.
+WIDE = {9: ((0.708, 0.292), (0.17, 0.797), (0.131, 0.046)), 12: ((0.68, 0.32), (0.265, 0.69), (0.15, 0.06))}
+WIDE |= {1: ((0.64, 0.33), (0.3, 0.6), (0.15, 0.06))}
+
+
+def light(curve: int, v: np.ndarray) -> np.ndarray:
+    if curve == 8:
+        return v
+    if curve == 13:
+        return np.where(v <= 0.04045, v / 12.92, ((v + 0.055) / 1.055) ** 2.4)
+    return np.where(v < 0.081, v / 4.5, ((v + 0.099) / 1.099) ** (1 / 0.45))
+
+
+def to_xyz(primaries: int) -> np.ndarray:
+    """Light of these primaries → XYZ, with the white that all of them have, D65."""
+    xyz = np.array([(x / y, 1, (1 - x - y) / y) for x, y in WIDE[primaries]]).T
+    return xyz * np.linalg.solve(xyz, [0.3127 / 0.329, 1, (1 - 0.3127 - 0.329) / 0.329])
+
+
+def expected_of(picture: np.ndarray, primaries: int, curve: int) -> np.ndarray:
+    linear = light(curve, picture / 255) @ (np.linalg.solve(to_xyz(1), to_xyz(primaries))).T
+    return encoded(np.clip(linear, 0, 1))
+
+
+def cicp(*codes: int) -> tuple[bytes, bytes]:
+    return b"cICP", bytes(codes)
+
+
+@pytest.mark.parametrize(("primaries", "curve"), [(12, 13), (9, 14), (9, 13), (12, 8), (1, 8), (1, 1)])
+def test_a_png_that_says_its_colours_as_video_does_is_converted(primaries, curve):
+    """Against the formulas of ITU-T H.273; it counts before all else that a PNG says."""
+    picture = draw(4, 20, 30)
+    others = [gamma_chunk(1.0), (b"sRGB", b"\0"), (b"iCCP", b"x\0\0" + zlib.compress(SRGB_PROFILE))]
+    for more in ([], *([other] for other in others)):
+        data = with_chunks(picture, 8, 2, cicp(primaries, curve, 0, 1), *more)
+        assert np.abs(images.decode(data) - expected_of(picture, primaries, curve)).max() <= 1.5 and not images.is_plain(data)
+    data = with_chunks(RAMP, 8, 0, cicp(primaries, curve, 0, 1))
+    assert np.abs(images.decode(data) - encoded(light(curve, RAMP / 255))[..., None]).max() <= 1.01
+
+
+@pytest.mark.parametrize("chunk", [cicp(1, 13, 0, 1), cicp(2, 2, 0, 1), cicp(200, 13, 0, 1), (b"cICP", b"12")])
+def test_what_says_srgb_or_nothing_changes_nothing(chunk):
+    data = with_chunks(SCENE, 8, 2, chunk)
+    assert np.array_equal(images.decode(data), SCENE) and images.is_plain(data)
+
+
+@pytest.mark.parametrize(
+    ("codes", "words"),
+    [
+        ((9, 16, 0, 1), "in HDR (PQ), which is not read; save it in SDR"),
+        ((2, 18, 0, 1), "in HDR (HLG)"),
+        ((1, 13, 0, 0), "of narrow range"),
+    ],
+)
+def test_what_no_profile_converts_is_named(codes, words):
+    for look in (images.decode, images.is_plain):
+        with pytest.raises(images.PictureError, match=re.escape(words)):
+            look(with_chunks(SCENE, 8, 2, cicp(*codes)))
+
+
+@pytest.mark.parametrize("format", ["AVIF", "HEIF"])
+def test_so_is_a_picture_of_the_formats_that_are_videos(format):
+    plain = of_numbers(format, 1, 13)
+    shown = images.decode(plain)
+    assert difference(shown, SCENE) < LOSSY
+    for primaries, curve in ((5, 6), (1, 1), (2, 2)):  # as phones write them, who mean sRGB
+        assert np.array_equal(images.decode(of_numbers(format, primaries, curve)), shown)
+    for primaries in (9, 12):
+        assert np.abs(images.decode(of_numbers(format, primaries, 13)) - expected_of(shown, primaries, 13)).max() <= 1.5
+    with pytest.raises(images.PictureError, match="in HDR"):
+        images.decode(of_numbers(format, 9, 16))
+
+
+def of_numbers(format: str, primaries: int, curve: int) -> bytes:
+    if format == "HEIF":
+        pytest.importorskip("pillow_heif").register_heif_opener()
+    data = save(Image.fromarray(SCENE), format, quality=95)
+    at = data.index(b"colrnclx") + 8
+    return data[:at] + struct.pack(">HH", primaries, curve) + data[at + 4 :]
+
+
 def test_the_profile_that_is_made_of_them_is_one():
-    opened = ImageCms.ImageCmsProfile(io.BytesIO(colours.matrix_profile(2.2, colours.SRGB_PRIMARIES)))
+    opened = ImageCms.ImageCmsProfile(io.BytesIO(colours.matrix_profile((2.2,), colours.SRGB_PRIMARIES)))
     assert ImageCms.getProfileName(opened).strip() == "PNG"
     found = [opened.profile.red_primary[1][:2], opened.profile.green_primary[1][:2], opened.profile.blue_primary[1][:2]]
     known = ImageCms.ImageCmsProfile(io.BytesIO(SRGB_PROFILE)).profile
     assert np.allclose(found, [known.red_primary[1][:2], known.green_primary[1][:2], known.blue_primary[1][:2]], atol=2e-3)
+
+
+def test_gamma_behind_the_pixels_counts_for_nothing():
+    data = with_chunks(SCENE, 8, 2)
+    assert np.array_equal(images.decode(data[:-12] + png_chunk(*gamma_chunk(1.0)) + data[-12:]), SCENE)
+
+
+def test_ink_is_as_much_as_is_said_where_adobe_says_nothing():
+    """Adobe's programs, and those that say they are such, store what is left of the paper."""
+    ink = np.repeat(np.uint8([[[0, 0, 0, 0], [255, 0, 0, 0], [0, 255, 0, 0], [0, 0, 255, 0], [0, 0, 0, 255]]]), 16, axis=1).repeat(
+        16, axis=0
+    )
+    shown = np.uint8([[255] * 3, [0, 255, 255], [255, 0, 255], [255, 255, 0], [0] * 3]).repeat(16, axis=0)
+    adobe = save(Image.fromarray(ink, "CMYK"), "JPEG", quality=100)
+    at = adobe.index(b"\xff\xee")
+    others = save(Image.fromarray(255 - ink, "CMYK"), "JPEG", quality=100)
+    others = others[:at] + others[at + 16 :]
+    assert b"Adobe" in adobe and b"Adobe" not in others
+    for data in (adobe, others):
+        assert np.abs(images.decode(data) - shown.astype(int)).max() <= 3
+
+
+@pytest.mark.parametrize("format", ["BMP", "TGA"])
+def test_a_bitmap_of_which_nothing_would_be_seen_is_opaque(format):
+    rgba = np.dstack([SCENE, np.zeros_like(SCENE[..., 0])])
+    data = save(Image.fromarray(rgba), format)
+    if format == "BMP":
+        masks = np.uint32([108, 56, 40, 1 | 32 << 16, 3, 0, 0, 0, 0, 0, 0xFF0000, 0xFF00, 0xFF, 0xFF000000]).astype("<u4")
+        masks[1], masks[2] = SCENE.shape[1], SCENE.shape[0]
+        pixels = rgba[::-1, :, [2, 1, 0, 3]].tobytes()
+        data = b"BM" + struct.pack("<3I", 14 + 108 + len(pixels), 0, 14 + 108) + masks.tobytes() + bytes(52) + pixels
+    colours_, alpha = images.decode_with_alpha(data)
+    assert np.array_equal(colours_, SCENE) and alpha is None
+    if format == "BMP":
+        served, its_alpha = decoding.decode(data)
+        assert np.array_equal(served, SCENE) and not decoding.has_alpha(its_alpha)

@@ -27,6 +27,15 @@ def file(picture: Image.Image, format: str, **options) -> bytes:
     return out.getvalue()
 
 
+def with_own_palette(gif: bytes, others: bytes = b"") -> bytes:
+    """A GIF whose palette becomes its first frame's, and `others`, of as many colours, that of the whole."""
+    size = 6 << (gif[10] & 7)
+    frame = gif.index(b",\0\0\0\0", 13 + size)
+    start = gif[:10] + bytes([gif[10] if others else gif[10] & 0x7F]) + gif[11:13] + others[:size]
+    own = gif[frame : frame + 9] + bytes([gif[frame + 9] | 0x80 | gif[10] & 7]) + gif[13 : 13 + size]
+    return start + gif[13 + size : frame] + own + gif[frame + 10 :]
+
+
 def deep(*shape: int) -> bytes:
     """A PNG of 16 bit, by TensorFlow: Pillow writes grey only."""
     return tf.io.encode_png(np.random.default_rng(0).integers(0, 1 << 16, shape, np.uint16)).numpy()
@@ -54,6 +63,13 @@ FILES = {
     "GIF": file(FLAT, "GIF"),
     "GIF with black on transparent": file(HOLE, "GIF"),
     "GIF transparent, animated": file(FLAT, "GIF", transparency=KEY, save_all=True, append_images=[FLAT.rotate(180)]),
+    "GIF of rows out of order": file(FLAT, "GIF", interlace=1),
+    "GIF transparent, after a comment": file(FLAT, "GIF", transparency=KEY, comment=b", and! so on" * 99),
+    "GIF transparent, disposed of": file(FLAT, "GIF", transparency=KEY, disposal=2, save_all=True, append_images=[FLAT.rotate(180)]),
+    "GIF whose frame has a palette": with_own_palette(file(FLAT, "GIF")),
+    "GIF transparent, whose frame has a palette": with_own_palette(file(FLAT, "GIF", transparency=KEY)),
+    "GIF transparent, of two palettes": with_own_palette(file(FLAT, "GIF", transparency=KEY), bytes(range(48))),
+    "GIF of which less is shown": b"GIF89a" + bytes([30, 0, 18, 0]) + file(FLAT, "GIF")[10:],
     "BMP": file(RGB, "BMP"),
     "BMP grey": file(GREY, "BMP"),
     "BMP palette": file(FLAT, "BMP"),
@@ -88,10 +104,30 @@ def test_a_bitmap_of_32_bit_is_transparent_if_its_header_says_so(decode):
 
     assert [array.tolist() for array in decode(bitmap(0xFF000000))] == [[[[30, 20, 10]]], [[[128]]]]
     assert [array.tolist() for array in decode(bitmap(0))] == [[[[30, 20, 10]]], [[[255]]]]
+    other = bitmap(0).replace(np.uint32([0xFF0000, 0xFF00, 0xFF]).tobytes(), np.uint32([0xFF, 0xFF00, 0xFF0000]).tobytes())
+    with pytest.raises(tf.errors.InvalidArgumentError, match="colours are in another order.*save it as a PNG"):
+        decode(other)
+
+
+ANIMATED = file(FLAT, "GIF", save_all=True, append_images=[FLAT.rotate(180)])
+
+
+@pytest.mark.parametrize("gif", [FILES["GIF"], ANIMATED, FILES["GIF transparent, of two palettes"]])
+def test_a_gif_that_its_first_frame_does_not_fill_is_an_error(decode, gif):
+    """TensorFlow would show that frame, or black around it."""
+    frame = gif.index(b",\0\0\0\0", 13) + 1
+    for data in (
+        gif[:6] + bytes([34, 0, 20, 0]) + gif[10:],
+        gif[:6] + bytes([33, 0, 21, 0]) + gif[10:],
+        *(gif[: frame + i] + b"\1" + gif[frame + i + 1 :] for i in (0, 2)),
+    ):
+        assert images.decode(data).shape[:2] in ((20, 34), (21, 33))
+        with pytest.raises(tf.errors.InvalidArgumentError, match="first frame does not fill it.*save it as a PNG"):
+            decode(data)
 
 
 @pytest.mark.parametrize(
-    "data", [b"", b"BM", b"GIF8", b"\x89PNG", b"\xff\xd8\xff", b"<svg/>", FILES["GIF"][:40], FILES["BMP palette"][:60]]
+    "data", [b"", b"BM", b"GIF8", b"\x89PNG", b"\xff\xd8\xff", b"<svg/>", FILES["GIF"][:40], FILES["GIF"][:70], FILES["BMP palette"][:60]]
 )
 def test_what_is_no_picture_is_an_error(decode, data):
     with pytest.raises(tf.errors.InvalidArgumentError):
@@ -108,10 +144,14 @@ def test_a_network_sees_a_transparent_picture_as_by_the_command():
 
 
 @pytest.mark.parametrize("name", FILES)
-def test_a_record_shows_what_the_file_shows(tmp_path, name):
+def test_a_record_shows_what_networks_see_in_use(tmp_path, decode, name):
     (tmp_path / "a").write_bytes(FILES[name])
     stored, _ = build_data.encode(tmp_path / "a", 0)
-    assert np.array_equal(from_record(tf.constant(to_record("a", stored)))[1], images.decode(FILES[name]))
+    shown = from_record(tf.constant(to_record("a", stored)))[1].numpy()
+    served = decoding.continued(*map(tf.constant, decode(FILES[name]))).numpy()
+    assert np.array_equal(served, cutouts.read(tmp_path / "a"))
+    loses = name in ("JPEG CMYK", "WebP")  # stored anew as a JPEG, of one as well
+    assert np.abs(shown - served.astype(int)).mean() < 2 if loses else np.array_equal(shown, served)
 
 
 def test_a_reader_decodes_as_it_is_told(tmp_path):

@@ -15,6 +15,15 @@ def test_thumbnails_are_small_and_keep_their_shape(height, width, shape):
     assert images.decode(gallery.thumbnail(draw(0, height, width))).shape == (*shape, 3)
 
 
+@pytest.mark.parametrize("side", [64, 512])
+def test_people_see_what_is_transparent_on_white(side):
+    picture, alpha = np.zeros((side, side, 3), np.uint8), np.zeros((side, side), np.uint8)
+    alpha[side // 4 :] = 255
+    shown = images.decode(gallery.thumbnail(picture, alpha)).mean((1, 2))
+    row = len(shown) // 4
+    assert shown[: row - 8].min() > 250 and shown[row + 8 :].max() < 5
+
+
 def test_the_page_holds_every_picture_and_needs_nothing_else():
     rows = [(f"{name}.png", [gallery.thumbnail(draw(seed + i)) for i in range(2)]) for seed, name in enumerate("ab")]
     page = gallery.page("apple → orange", "model.pb", ["apple", "orange"], rows)

@@ -4,6 +4,7 @@ import io
 
 import numpy as np
 import pytest
+import tifffile
 from photos import RGB, SCENE, png_chunk, save
 from PIL import Image, PngImagePlugin
 
@@ -87,6 +88,37 @@ def test_without_being_asked_for_nothing_is_written(suffix):
     for data in (save(RGB, "PNG"), save(RGB, "BMP"), save(RGB, "GIF")):  # nor if there is none
         assert images.metadata_of(data).exif == {} and images.metadata_of(data).xmp == b""
     assert images.encode(SCENE, suffix, kept=images.metadata_of(save(RGB, "PNG"))) == plain
+
+
+NOTE = "cyclegan model=0123456789abcdef source=123"
+
+
+@pytest.mark.parametrize("suffix", [".jpg", ".png", ".webp", ".tif"])
+@pytest.mark.parametrize("kept", ["all", "XMP", None])
+@pytest.mark.parametrize("alpha", [False, True])
+def test_a_note_lies_beside_the_pixels_and_what_is_kept(tmp_path, monkeypatch, suffix, kept, alpha):
+    metadata_kept = {"all": images.metadata_of(camera("JPEG")), "XMP": metadata.Metadata({}, XMP, None), None: None}[kept]
+    more = (SCENE[..., 0] if alpha else None, None, metadata_kept)
+    file = tmp_path / f"a{suffix}"
+    images.write(file, SCENE, *more, note=NOTE)
+    data, plain = file.read_bytes(), images.encode(SCENE, suffix, *more)
+    assert NOTE.encode() in data and len(data) - len(plain) < 200  # so it is compressed as it would be
+    assert all(np.array_equal(a, b) for a, b in zip(images.decode_with_alpha(data), images.decode_with_alpha(plain), strict=True))
+    found = [Image.open(io.BytesIO(one)) for one in (data, plain)]
+    assert dict(found[0].getexif()).get(0x010F) == ("a camera" if kept == "all" else None)
+    assert found[0].info.get("xmp") == found[1].info.get("xmp") and found[0].info.get("dpi") == found[1].info.get("dpi")
+    if suffix == ".tif":
+        assert tifffile.TiffFile(file).pages[0].tags[11].value == NOTE  # ProcessingSoftware
+    for name in ("ImageFile.ImageFile.load", "WebPImagePlugin.WebPImageFile.load"):
+        monkeypatch.setattr(f"PIL.{name}", lambda self: pytest.fail("decoded"))
+    assert metadata.note_of(file) == NOTE
+
+
+def test_a_note_stays_where_what_is_kept_cannot_be_written(tmp_path):
+    odd = metadata.Metadata({0x011A: "no number"}, b"", None)
+    for suffix in images.FORMATS:
+        images.write(tmp_path / f"a{suffix}", SCENE, kept=odd, note=NOTE)
+        assert metadata.note_of(tmp_path / f"a{suffix}") == NOTE
 
 
 def test_dots_per_inch_alone_are_kept_too():

@@ -13,7 +13,7 @@ from conftest import draw
 from photos import ALPHA, LOSSY, NOISE, ODD, PLAIN, RGB, RGBA, SCENE, difference, png_chunk, save
 from PIL import Image
 
-from pictures import images, opening
+from pictures import chunks, images, opening
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")  # pytest undoes the filter of ours
 EPS = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 20 20\n%%EndComments\n1 0 0 setrgbcolor\n0 0 20 20 rectfill\nshowpage\n"
@@ -210,3 +210,51 @@ def test_every_kind_of_png_is_read_as_another_reader_does(bits, interlace):
                 images.decode(file.getvalue())
         else:
             assert np.abs(images.decode(file.getvalue()) - as_seen(file.getvalue())).max() <= 1.5, options
+
+
+def test_a_jpeg_that_no_decoder_of_ours_knows_is_named():
+    """Of 12 bit, as medicine has them, and JPEG-LS."""
+    imagecodecs = pytest.importorskip("imagecodecs")
+    for data in (imagecodecs.jpeg_encode(np.uint16(SCENE) << 4, bitspersample=12), imagecodecs.jpegls_encode(SCENE)):
+        with pytest.raises(images.PictureError, match="a JPEG that is damaged, or of a kind that is not read, of 12 bit say; save it"):
+            images.decode(data)
+
+
+@pytest.mark.parametrize("interlaced", [False, True])
+@pytest.mark.parametrize(("colours", "bits"), [(0, 1), (0, 16), (2, 8), (3, 2), (6, 8)])
+def test_a_png_whose_rows_end_early_is_damaged(colours, bits, interlaced):
+    """Its data are whole, and of fewer rows than its header says: Pillow leaves the others black."""
+    writer = png.Writer(
+        21,
+        13,
+        greyscale=colours in (0, 4),
+        alpha=colours == 6,
+        bitdepth=bits,
+        palette=[(9, 9, 9)] * 4 if colours == 3 else None,
+        interlace=interlaced,
+    )
+    file = io.BytesIO()
+    writer.write(file, [[1] * (21 * {0: 1, 2: 3, 3: 1, 6: 4}[colours])] * 13)
+    whole = file.getvalue()
+    assert images.size(whole) == (21, 13) and images.decode(whole).shape == (13, 21, 3)
+    pixels = zlib.decompress(b"".join(content for kind, content, _ in chunks.of(whole) if kind == b"IDAT"))
+    start = whole[: whole.index(b"IDAT") - 4]
+    for less in (pixels[:-1], pixels[:50], pixels[: len(pixels) // 13 * 6]):
+        data = start + png_chunk(b"IDAT", zlib.compress(less)) + png_chunk(b"IEND", b"")
+        with pytest.raises(images.PictureError, match="^damaged picture"):
+            images.decode(data)
+    black = save(Image.new("RGB", (21, 13)), "PNG")
+    assert not images.decode(black).any()
+
+
+@pytest.mark.parametrize(
+    ("data", "words"),
+    [
+        (b"", "an empty file"),
+        (PLAIN["PNG"][:8], "damaged picture \\(what stands before its pixels\\)"),
+        (PLAIN["PNG"][:25] + b"\3" + PLAIN["PNG"][26:], "damaged picture \\("),
+    ],
+)
+def test_what_is_wrong_is_said_in_words(data, words):
+    with pytest.raises(images.PictureError, match=f"^{words}"):
+        images.decode(data)

@@ -31,6 +31,15 @@ def folders(tmp_path):
     return tmp_path / "x", tmp_path / "y"
 
 
+def test_transparent_pictures_are_those_that_networks_see(folders):
+    """In training and in use: what is hidden shows nowhere, nor does white."""
+    alpha = np.zeros((40, 60), np.uint8)
+    alpha[10:30, 20:40], alpha[9, 20:40] = 255, 9
+    images.write(folders[0] / "0.png", np.where(alpha[..., np.newaxis] > 0, np.uint8([60, 20, 10]), np.uint8([0, 255, 0])), alpha)
+    seen = TestPictures(*folders, 16, None).shown["X"][0]
+    assert seen.shape == (16, 16, 3) and (seen == (60, 20, 10)).all()
+
+
 def test_both_ways_are_measured(folders, monkeypatch):
     sheets, sheet_of = [], images.contact_sheet
     monkeypatch.setattr(images, "contact_sheet", lambda rows: sheets.append(rows) or sheet_of(rows))

@@ -2,11 +2,15 @@
 
 import contextlib
 import io
+import shutil
 import time
+from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
-from system.progress import Progress
+from system import storage
+from system.progress import Costs, Progress
 
 
 class Terminal(io.StringIO):
@@ -111,3 +115,79 @@ def test_a_narrow_terminal_shows_the_first_parts_whole(terminal, clock, monkeypa
         clock(1000)
         progress.update(2000, lambda: "1.00 pictures/s  epoch 1.2 of 200  G 0.123  cycle 2.345")
     assert terminal.getvalue().rpartition("\033[K")[2] == shown
+
+
+# --- costs
+
+X, Y = Path("x"), Path("y")
+
+
+def lines(costs: Costs, clock, seconds: float, size: int, count: int, remedy: str = "") -> dict[int, str]:
+    """What is said after which of `count` items that take so many seconds and bytes each."""
+    begin, said = time.monotonic(), {}
+    for done in range(1, count + 1):
+        clock(begin + seconds * done)
+        if line := costs.after(size, remedy):
+            said[done] = line
+    return said
+
+
+@pytest.fixture
+def costs(clock) -> Costs:
+    costs = Costs({X: 1000, Y: 3000}, "pictures")
+    costs.begin(X)
+    return costs
+
+
+@pytest.fixture
+def free(monkeypatch):
+    """Sets how many bytes are free on the disk."""
+    usage = SimpleNamespace(free=1e15)
+    monkeypatch.setattr(shutil, "disk_usage", lambda folder: usage)
+    return lambda size: setattr(usage, "free", size)
+
+
+def test_what_is_soon_done_and_small_is_not_told(costs, clock, free):
+    assert lines(costs, clock, 0.015, 250_000, 1000) == {}
+
+
+@pytest.mark.parametrize(
+    "seconds, size, after, words",
+    [
+        (0.2, 775_000, 20, "x and y: 4,000 pictures will take about 3.1 GB and 13 min"),
+        (0.02, 775_000, 150, "x and y: 4,000 pictures will take about 3.1 GB and 1 min"),
+        (3, 1000, 20, "x and y: 4,000 pictures will take about 4 MB and 3 h 20 min"),
+    ],
+)
+def test_costs_are_told_once_when_enough_is_known(costs, clock, free, seconds, size, after, words):
+    assert lines(costs, clock, seconds, size, 1000) == {after: words}
+    costs.begin(Y)
+    assert lines(costs, clock, seconds, size, 3000) == {}
+
+
+def test_what_makes_them_less_is_named(costs, clock, free):
+    assert lines(costs, clock, 1, 1, 20, "--smaller")[20].endswith(" 1 h 07 min; --smaller")
+
+
+def test_costs_that_turn_out_higher_are_told_again(costs, clock, free):
+    assert set(lines(costs, clock, 0.2, 0, 1000)) == {20}
+    costs.begin(Y)
+    assert lines(costs, clock, 0.41, 0, 3000) == {20: "y: 3,000 pictures will take about 0 MB and 20 min"}
+
+
+def test_a_disk_that_will_be_full_is_told_before_it_is(costs, clock, free):
+    free(300e6)
+    words = "x and y: 4,000 pictures will take about 0.4 GB, of which 0.3 GB are free, and 13 min"
+    assert lines(costs, clock, 0.2, 100_000, 1000) == {20: words}
+    costs.begin(Y)
+    assert lines(costs, clock, 0.01, 190_000, 3000) == {}  # no more than was said
+    costs = Costs({Y: 3000}, "pictures")
+    costs.begin(Y)
+    assert set(lines(costs, clock, 0.01, 200_000, 3000)) == {300}
+
+
+def test_of_remote_storage_nobody_knows_what_is_free(clock, free):
+    free(0)
+    costs = Costs({storage.path("gs://bucket/x"): 1000}, "pictures")
+    costs.begin(storage.path("gs://bucket/x"))
+    assert lines(costs, clock, 0.02, 1, 1000) == {}

@@ -5,6 +5,7 @@ import itertools
 import os
 import socket
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import tensorflow as tf
@@ -84,10 +85,18 @@ def test_files_and_folders_are_what_they_are(place):
     file = place / "folder" / "file"
     assert file.is_file() and not file.is_dir() and file.exists() and storage.lexists(file)
     assert file.read_text() == "é" and file.read_bytes() == "é".encode() and storage.size(file) == 2
+    with file.open("rb") as stream:
+        assert stream.read(1) == b"\xc3" and stream.seek(0) is not False and stream.read() == "é".encode()
     assert not (place / "none").exists() and not (place / "none").is_dir() and not (place / "none").is_file()
     assert not storage.lexists(place / "none")
     assert [path.name for path in place.iterdir()] == ["folder"]
     assert list((place / "folder").glob("f*e")) == [file] and list((place / "folder").glob("e*")) == []
+
+
+def test_a_remote_file_tells_its_age(monkeypatch):
+    monkeypatch.setattr(tf.io.gfile, "stat", lambda name: SimpleNamespace(length=2, mtime_nsec=1_500_000_000))
+    found = RemotePath("ram://b/file").stat()
+    assert (found.st_size, found.st_mtime) == (2, 1.5)
 
 
 def test_errors_are_the_systems(place):
@@ -308,10 +317,18 @@ def test_a_folder_that_cannot_be_written_is_noticed_before_the_work(tmp_path, mo
     (tmp_path / "folder").mkdir()
     monkeypatch.setattr(storage.os, "access", lambda folder, mode: folder != tmp_path / "folder")
     words = f"nothing can be written in {tmp_path}/folder; name another place, or get the right to write there$"
-    for name in ("folder/file", "folder/new/file"):
+    (tmp_path / "link").symlink_to("folder/file")
+    for name in ("folder/file", "folder/new/file", "link"):
         with pytest.raises(cli.InputError, match=f"^{tmp_path}/{name}: {words}"):
             storage.check_output("--output", tmp_path / name, overwrite=True)
     storage.check_output("--output", tmp_path / "file", overwrite=True)
+
+
+@pytest.mark.parametrize("name", ["x" * 256, f"new/{'x' * 256}", f"new/{'é' * 128}/y"])
+def test_a_name_that_is_too_long_is_noticed_before_the_work(tmp_path, name):
+    with pytest.raises(OSError, match="File name too long"):
+        storage.check_place(tmp_path / name)
+    storage.check_place(tmp_path / "new" / ("x" * 255))
 
 
 @pytest.mark.parametrize(
@@ -377,6 +394,63 @@ def test_an_output_replaces_a_file_only_if_it_succeeds(place):
     with storage.atomic_write(target) as temporary:
         temporary.write_text("new")
     assert snapshot(place) == {"target": b"new"}
+
+
+@pytest.mark.parametrize("old", ["old", None])
+def test_a_link_stays_and_what_it_leads_to_is_replaced(tmp_path, old):
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "here").mkdir()
+    (tmp_path / "here" / "far").symlink_to("../disk/target")
+    (tmp_path / "here" / "link").symlink_to(tmp_path / "here" / "far")
+    if old:
+        (tmp_path / "disk" / "target").write_text(old)
+    with pytest.raises(ValueError), storage.atomic_write(tmp_path / "here" / "link") as temporary:
+        temporary.write_text("half")
+        raise ValueError
+    assert snapshot(tmp_path / "disk") == ({"target": b"old"} if old else {})
+    with storage.atomic_write(tmp_path / "here" / "link") as temporary:
+        assert temporary.parent == tmp_path / "disk"  # a rename does not reach from one disk to another
+        temporary.write_text("new")
+    assert snapshot(tmp_path / "disk") == {"target": b"new"}
+    assert {path.name for path in (tmp_path / "here").iterdir() if path.is_symlink()} == {"far", "link"}
+
+
+def test_a_link_to_a_folder_stays_a_link(tmp_path):
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "link").symlink_to("folder")
+    with storage.atomic_write(tmp_path / "link") as temporary:
+        fill(temporary, "folder")
+    assert (tmp_path / "link").is_symlink() and snapshot(tmp_path / "folder") == {"inside": b"new"}
+
+
+def test_a_link_to_where_no_folder_is_is_refused(tmp_path):
+    """The disk that it leads to may not be there at the moment."""
+    (tmp_path / "link").symlink_to("disk/target")
+    words = f"^{tmp_path}/link: is a link to {tmp_path}/disk/target, and there is no folder {tmp_path}/disk; make that, or remove the link$"
+    with pytest.raises(cli.InputError, match=words):
+        storage.check_place(tmp_path / "link")
+    with pytest.raises(cli.InputError, match=words), storage.atomic_write(tmp_path / "link"):
+        pass
+    assert not (tmp_path / "disk").exists()
+
+
+def test_a_link_to_itself_is_replaced(tmp_path):
+    (tmp_path / "link").symlink_to("link")
+    with storage.atomic_write(tmp_path / "link") as temporary:
+        temporary.write_text("new")
+    assert snapshot(tmp_path) == {"link": b"new"}
+
+
+@pytest.mark.parametrize("mode", [0o600, 0o444, 0o664])
+def test_a_file_keeps_its_mode_and_a_new_one_gets_the_usual(tmp_path, mode):
+    mask = os.umask(0)
+    os.umask(mask)
+    usual = 0o666 & ~mask
+    for expected in (usual, mode):
+        with storage.atomic_write(tmp_path / "file") as temporary:
+            temporary.write_text("new")
+        assert (tmp_path / "file").stat().st_mode & 0o7777 == expected
+        (tmp_path / "file").chmod(mode)
 
 
 def test_an_output_that_fails_keeps_what_others_put_into_its_new_folder(place):

@@ -1,12 +1,14 @@
 """A generator trained in PyTorch, by the code of the paper's authors say → a frozen SavedModel, as export_graph.py writes it.
 
-Reads the state dict of a ResNet generator (pytorch-CycleGAN-and-pix2pix: latest_net_G.pth), alone or among others in a file. Its layers
-are known by their order and their shapes, whatever their names. How they pad and what they add to variances it cannot tell: reflection
-and 1e-5 are taken for granted, as the authors' code has them.
+Reads the state dict of a ResNet generator or of a U-Net (pytorch-CycleGAN-and-pix2pix: latest_net_G.pth), alone or among others in a
+file. Its layers are known by their order and their shapes, whatever their names. How they pad, where a U-Net's ReLUs are and what is added
+to variances it cannot tell: reflection in a ResNet and zeros in a U-Net, before each convolution, and 1e-5, as the authors' code has them.
 
 Which normalisation it has follows from the tensors, as in that code: scales with running statistics, and no biases before them, are
 batch normalisation; scales without statistics, or biases without scales, instance normalisation. Of anything else --norm must tell.
 Batch normalisation is converted as in evaluation, with the running statistics; those of instance normalisation are left out, as there.
+The authors' test.py shows pictures of batch normalisation otherwise, unless it is told --eval: see --statistics. (It also goes on dropping
+values by chance, which no model does.)
 """
 
 import argparse
@@ -28,6 +30,11 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     add("--source", metavar="WORD", help="what the model translates [horse, of an --output horse2zebra.pb]")
     add("--target", metavar="WORD", help="and into what [zebra]")
     add("--norm", choices=("instance", "batch"), help="normalisation that the network was trained with [as the file tells]")
+    add(
+        "--statistics",
+        choices=("averages", "picture"),
+        help="what batch normalisation takes: the averages of training, or each picture's own, as the authors' test.py [averages]",
+    )
     add("--precision", choices=PRECISIONS, default="float32", help="number type of the arithmetic; auto: the fastest of this device")
     add("--overwrite", action="store_true", help="replace a model that exists, instead of moving it aside")
     return parser.parse_args(argv)
@@ -46,25 +53,31 @@ def main(argv: list[str] | None = None) -> int:
     modules = pytorch.read(args.weights)
     try:
         layers = pytorch.find(modules)
-        norm = pytorch.normalization(layers, args.norm)
-        pytorch.check_finite(layers, norm)
+        norm = words = pytorch.normalization(layers, args.norm)
+        if args.statistics and norm == "instance":
+            raise InputError(f"--statistics {args.statistics} is for batch normalisation, and this has instance; leave it out")
+        if args.statistics == "picture":
+            norm, words = "instance", "batch (of each picture by itself)"
+        pytorch.check(layers, norm)
     except InputError as e:
         raise InputError(f"--weights {args.weights}: {e}") from None
-    ngf, blocks = pytorch.size(layers)
+    kind, ngf, count = pytorch.size(layers)
+    if kind == "unet" and (problem := cli.Number(int, 2**count, multiple=2**count).problem(args.image_size)):
+        raise InputError(f"--image_size {args.image_size} {problem}")
 
     devices.quiet_tensorflow()
-    from generator import Generator
+    from generator import Generator, UNet
 
     precision = devices.native_precision() if args.precision == "auto" else args.precision
     with devices.number_type(precision):
-        generator = Generator(ngf, blocks, norm, "transpose")
+        generator = (UNet if kind == "unet" else Generator)(ngf, count, norm, "transpose")
     pytorch.assign(generator, layers, norm)
-    metadata = {"image_size": args.image_size, "generator": "resnet", "norm": norm, "ngf": ngf, "precision": precision}
+    metadata = {"image_size": args.image_size, "generator": kind, "norm": norm, "ngf": ngf, "precision": precision}
     metadata |= {"converted_from": args.weights.name, "source": source, "target": target}
     ((old, _),) = model_files.write([(generator, metadata, args.output)], overwrite=args.overwrite)
     if old:
         print(f"{args.output}: the model that stood there is now {old}")
-    size = f"{ngf} filters, {blocks} residual blocks, {norm} normalisation"
+    size = f"{ngf} filters, {count} {'levels' if kind == 'unet' else 'residual blocks'}, {words} normalisation"
     print(f"{args.output}: {source} → {target}, from {args.weights} ({size})")
     for name in pytorch.unpadded(layers):
         print(f"{name}: comes first in its sequence; if it pads with zeros, pictures differ at their edges from PyTorch's", file=sys.stderr)

@@ -1,4 +1,7 @@
-"""A checkpoint of train.py → two frozen models, G: X → Y and F: Y → X, that need no training code: SavedModels, ONNX or TensorFlow Lite."""
+"""A checkpoint of train.py → frozen models, G: X → Y and F: Y → X, that need no training code: SavedModels, ONNX or TensorFlow Lite.
+
+A run of pix2pix has G only.
+"""
 
 import argparse
 import dataclasses
@@ -45,8 +48,9 @@ def main(argv: list[str] | None = None) -> int:
     args = parse(argv)
     check_format(args)
     config, ema = settings(args)
-    there, back = outputs(args, config)
-    storage.check_apart("--YtoX_model", back, "--XtoY_model", there)
+    files = outputs(args, config)
+    if len(files) > 1:
+        storage.check_apart("--YtoX_model", files[1], "--XtoY_model", files[0])
 
     devices.quiet_tensorflow()
     import tensorflow as tf
@@ -60,13 +64,15 @@ def main(argv: list[str] | None = None) -> int:
         checkpoint = checkpoints.find("--best", find_best(args.checkpoint_dir))
     else:
         checkpoint = checkpoints.find("--checkpoint_dir", args.checkpoint_dir)
-    G, F, step = build_generator(config, "G"), build_generator(config, "F"), tf.Variable(0, dtype=tf.int64)
-    checkpoints.read_parts(checkpoint, step=step, **({"G_ema": G, "F_ema": F} if ema else {"G": G, "F": F}))
+    generators, step = {name: build_generator(config, name) for name in "GF"[: len(files)]}, tf.Variable(0, dtype=tf.int64)
+    checkpoints.read_parts(checkpoint, step=step, **{f"{name}_ema" if ema else name: network for name, network in generators.items()})
     side = args.image_size or config.image_size
-    metadata = {"image_size": side, "generator": "resnet", "norm": config.norm, "ngf": config.ngf, "precision": precision, "ema": ema}
+    norm = config.normalization.replace("picture", "instance")  # which it is, once it is trained
+    metadata = {"image_size": side, "generator": config.generator, "norm": norm, "ngf": config.ngf, "precision": precision, "ema": ema}
     metadata |= ({"quantize": args.quantize} if args.quantize else {}) | {"step": int(step)}
     x, y = shards.domain(config.X), shards.domain(config.Y)
-    models = [(G, {**metadata, "source": x, "target": y}, there), (F, {**metadata, "source": y, "target": x}, back)]
+    ways = ({"source": x, "target": y}, {"source": y, "target": x})
+    models = [(network, metadata | way, file) for network, way, file in zip(generators.values(), ways, files, strict=False)]
     pictures = None if args.format == "saved_model" else check_pictures(args.pictures, config, side)
     written = model_files.write(models, args.format, args.overwrite, pictures, args.xla)
     for (_, about, file), (old, found) in zip(models, written, strict=True):
@@ -90,15 +96,20 @@ def settings(args: argparse.Namespace) -> tuple[Config, bool]:
     return config, bool(config.ema) if args.ema is None else args.ema
 
 
-def outputs(args: argparse.Namespace, config: Config) -> tuple[AnyPath, AnyPath]:
-    """Where the models of G and F are written. Raises `InputError` if one cannot be, or came with the project and nobody typed its name."""
-    typed, names = (args.XtoY_model, args.YtoX_model), shards.model_names(config.X, config.Y)
-    there, back = files = [output(args, f"{name}.pb" if own is None else own) for own, name in zip(typed, names, strict=True)]
-    if came := [i for i in (0, 1) if typed[i] is None and run_folder.ships(files[i])]:
+def outputs(args: argparse.Namespace, config: Config) -> list[AnyPath]:
+    """Where the models of G and, if there is one, of F are written.
+
+    Raises `InputError` if one cannot be, or came with the project and nobody typed its name.
+    """
+    typed, names = [args.XtoY_model, args.YtoX_model], shards.model_names(config.X, config.Y)
+    if config.model == "pix2pix" and typed.pop() is not None:
+        raise InputError(f"--YtoX_model {args.YtoX_model}: pix2pix translates from X to Y only; leave it out")
+    files = [output(args, f"{name}.pb" if own is None else own) for own, name in zip(typed, names, strict=False)]
+    if came := [i for i, file in enumerate(files) if typed[i] is None and run_folder.ships(file)]:
         flags = [run_folder.MODEL_FLAGS[i] for i in came]
         remedy = " ".join(f"{flag} my_{names[i]}.pb" for flag, i in zip(flags, came, strict=True))
         raise InputError(f"{', '.join(flags)}: {' and '.join(str(files[i]) for i in came)} came with the project; name others: {remedy}")
-    return there, back
+    return files
 
 
 def output(args: argparse.Namespace, name: str) -> AnyPath:

@@ -11,12 +11,12 @@ import numpy as np
 import tensorflow as tf
 
 from pictures import fingerprints, shards
-from pictures.records import FEATURES, BadRecord, Shard, from_record, record_headers
+from pictures.records import FEATURES, BadRecord, Shard, from_record, pairs_of, record_headers
 from system import storage
 from system.cli import InputError
 from utils import convert2float
 
-_DAMAGED, _NO_PICTURE = "damaged or cut off", "no picture in it"
+_DAMAGED, _NO_PICTURE, _NO_PARTNER = "damaged or cut off", "no picture in it", "its partner cannot be read"
 _MOST = 1 << 24  # pixels that a picture is resized to; one that would have more, of 6000×1 say, takes gigabytes
 
 
@@ -30,7 +30,7 @@ class Reader:
 
     `rows` and `share` are for one of several processes that train together. `rows`: (first, count) of the rows of every batch that this
     reader feeds. `share`: (process, processes): each reads its own shards of FILE@N, and makes its own batches of them.
-    `decoder`: how pictures are decoded, see `from_record`.
+    `decoder`: see `from_record`. `paired`: order, crop and flip do not depend on `name`, as record i of X and record i of Y are a pair.
 
     Opening checks the files; raises `InputError`. `len(reader)` counts the records, `total` those of all processes; `bad` are left out.
     """
@@ -48,12 +48,14 @@ class Reader:
         rows: tuple[int, int] | None = None,
         share: tuple[int, int] | None = None,
         decoder: str = "exact",
+        paired: bool = False,
     ):
         self.file = shards.describe(data)
         self.image_size, self.load_size, self.batch_size = image_size, load_size or image_size, batch_size
         self.name, self.training, self.skip_bad_records, self.share, self.decoder = name, training, skip_bad_records, share, decoder
         # The name is part of the seed: X and Y of equal count would otherwise meet in the same pairs in every epoch.
-        self.seed = (seed, zlib.crc32(name.encode()) + (share[0] if share else 0))
+        self.paired, salt = paired, "" if paired else name
+        self.seed = (seed, zlib.crc32(salt.encode()) + (share[0] if share else 0))
         self.first_row, self.row_count = rows or (0, batch_size)
         if not 0 <= self.first_row < self.first_row + self.row_count <= batch_size:
             raise ValueError(f"rows {rows}: not within a batch of {batch_size}; give (first, count)")
@@ -152,6 +154,11 @@ class Reader:
             except tf.errors.OpError:
                 raise BadRecord(f"{self.place(number)[0]}: can no longer be read; bring it back") from None
         return {number: problem for number, problem in problems.items() if problem}
+
+    def pairs(self, number: int) -> bytes:
+        """What a record says of the pairs that it is one picture of: a digest of all of them; nothing if there are none."""
+        with tf.device("CPU:0"):
+            return pairs_of(self._read(tf.constant(number, tf.int64))).numpy()
 
     def feed(self, first_step: int = 0) -> tf.data.Dataset:
         """Batches float32 (B, image_size, image_size, 3) in [-1, 1], endless from `first_step` on, or once through; B as `rows` says."""
@@ -254,6 +261,22 @@ def resized_square(picture: tf.Tensor, size: tf.Tensor, begin: tf.Tensor, side: 
     return tf.cond(tf.reduce_prod(tf.cast(size, tf.int64)) > most, alone, of_whole)
 
 
+def match(X: Reader, Y: Reader) -> None:
+    """Makes sure that the records of two `paired` readers are pairs: what one leaves out, the other does, too. Raises `InputError`."""
+    if len(X) != len(Y) and len(X.shards) == len(Y.shards) and (X.cut_off or Y.cut_off):
+        longer, shorter = sorted((X, Y), key=len, reverse=True)
+        shorter.expect(*(shard.records for shard in longer.shards))
+    pairs = [reader.pairs(next(number for number in range(len(reader)) if number not in reader.bad)) for reader in (X, Y)]
+    if not all(pairs):
+        file = (Y if pairs[0] else X).file
+        raise InputError(f"{file}: its pictures are of no pairs; make both files with build_data.py --paired, or leave --model pix2pix out")
+    if pairs[0] != pairs[1] or len(X) != len(Y):
+        raise InputError(f"{X.file}, {Y.file}: are not of the same pairs; make both with one call of build_data.py --paired")
+    for one, other in ((X, Y), (Y, X)):
+        if alone := {number: _NO_PARTNER for number in one.bad if number not in other.bad}:
+            other.leave_out(alone)
+
+
 def feed_pairs(X: Reader, Y: Reader, step: int = 0) -> Iterator[tuple[tf.Tensor, tf.Tensor]]:
     """Yields the batches of both from `step` on, without end. Records that cannot be read are left out, or raise `BadRecord`."""
     options = tf.data.Options()
@@ -271,5 +294,7 @@ def feed_pairs(X: Reader, Y: Reader, step: int = 0) -> Iterator[tuple[tf.Tensor,
                     raise BadRecord(f"{reader.describe(bad)}; make it anew of the same pictures, or add --skip_bad_records") from None
                 reader.leave_out(bad)
                 found |= bool(bad)
+            if X.paired:
+                match(X, Y)
             if not found:
                 raise

@@ -1,7 +1,8 @@
 """Draws a picture set of two domains, A apples and B oranges, with the true translation of every test picture.
 
 A scene (fruit, light, table, wall) can be drawn in either domain, so pictures of one name in testA and testB are each
-other's truth. All that shapes a picture shows in both domains: the truth can be told from the input alone.
+other's truth, and with --paired those in trainA and trainB. All that shapes a picture shows in both domains: the truth can be told from
+the input alone.
 """
 
 import argparse
@@ -47,6 +48,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--size", type=cli.Number(int, 32, 1024, multiple=4), default=64, help="side of the pictures, pixels")
     parser.add_argument("--n_train", type=cli.Number(int, 1, 100_000), default=200, help="training pictures of each domain")
     parser.add_argument("--n_test", type=cli.Number(int, 1, 100_000), default=24, help="test pairs")
+    parser.add_argument("--paired", action="store_true", help="draw the training scenes in both domains, for pix2pix")
     parser.add_argument("--seed", type=cli.Number(int, 0), default=0, help="equal seeds give equal files")
     parser.add_argument("--overwrite", action="store_true", help="replace these folders in a DIR that is not empty")
     return parser.parse_args(argv)
@@ -68,11 +70,13 @@ def main(argv: list[str] | None = None) -> None:
     progress = Progress(len(jobs), "pictures")
     with _placed(output) as new:
         for done, (folder, index) in enumerate(jobs, 1):
-            drawn = scene(args.seed, folder if folder in SPLITS else "test", index)
+            split = "test" if folder not in SPLITS else SPLITS[0] if args.paired and folder.startswith("train") else folder
+            drawn = scene(args.seed, split, index)
             images.write(new / folder / f"{index:04d}.png", draw(drawn, folder[-1], args.size))
             progress.update(done)
     progress.close()
-    summary = f"{args.output_dir}: {args.n_train} apples, {args.n_train} oranges, {args.n_test} test pairs, {args.size}×{args.size}"
+    training = f"{args.n_train} training pairs" if args.paired else f"{args.n_train} apples, {args.n_train} oranges"
+    summary = f"{args.output_dir}: {training}, {args.n_test} test pairs, {args.size}×{args.size}"
     print(cli.on_one_line(summary))
 
 

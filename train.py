@@ -1,4 +1,4 @@
-"""Trains a CycleGAN on two TFRecord files (or sets of shards), or continues a run that was stopped (--load_model)."""
+"""Trains a CycleGAN, or pix2pix, on two TFRecord files (or sets of shards), or continues a run that was stopped (--load_model)."""
 
 import argparse
 import contextlib
@@ -13,7 +13,7 @@ from system import cli, devices, storage
 from system.cli import InputError
 from system.storage import AnyPath
 from training import run_folder
-from training.config import ARCHITECTURE, RECIPES, Config, add_arguments, training_length
+from training.config import ARCHITECTURE, MODELS, RECIPES, Config, add_arguments, training_length
 
 
 def parse(argv: list[str] | None) -> argparse.Namespace:
@@ -33,10 +33,12 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
 def main(argv: list[str] | None = None) -> int:
     args = parse(argv)
     devices.share_threads()  # first: to find a run on remote storage takes TensorFlow
-    settings = RECIPES.get(args.recipe, {}) | {k: v for k, v in vars(args).items() if hasattr(Config, k)}
+    typed = {k: v for k, v in vars(args).items() if k in Config.__dataclass_fields__}
+    settings = RECIPES.get(args.recipe, {}) | typed
     run = None
     if args.load_model is None:
-        Config(**settings)  # before TensorFlow is loaded, which takes a while
+        settings = MODELS[settings.get("model", Config.model)] | settings
+        Config(**settings).check_typed(typed)  # before TensorFlow is loaded, which takes a while
     elif args.run_name is not None:
         raise InputError(f"--run_name {args.run_name}: a run that continues keeps its folder; leave out --run_name or --load_model")
     else:
@@ -99,6 +101,7 @@ def resume(workers, run: AnyPath, settings: dict, trust: bool) -> int:
             if before.init_from and run_folder.may_mean(settings.get("init_from", ""), before.init_from, run.parent):
                 settings = settings | {"init_from": before.init_from}  # the same command twice
             config, wrong = before.changed(settings)
+            config.check_typed(settings)
             X, Y = open_data(workers, config)
             wrong += run_folder.data_contradictions(run, X, Y)
             if wrong:
@@ -110,7 +113,7 @@ def resume(workers, run: AnyPath, settings: dict, trust: bool) -> int:
 
 def open_data(workers, config: Config) -> tuple:
     """Returns the readers of X and Y, checked. They read this worker's rows of each batch; with `shard_data`, this worker's shards."""
-    from reader import Reader
+    from reader import Reader, match
 
     n = workers.strategy.num_replicas_in_sync
     if n > 1 and (config.xla or config.precision == "float16"):
@@ -119,18 +122,23 @@ def open_data(workers, config: Config) -> tuple:
     first, count = workers.rows(config.batch_size)
     part = {"share": (workers.index, workers.count)} if config.shard_data else {"rows": (first, count)}
     sizes = config.image_size, config.load_size, count if config.shard_data else config.batch_size
-    more = {"seed": config.seed, "skip_bad_records": config.skip_bad_records, "decoder": config.decoder, **part}
-    return tuple(Reader(getattr(config, name), *sizes, name, **more) for name in "XY")
+    paired = config.model == "pix2pix"
+    more = {"seed": config.seed, "skip_bad_records": config.skip_bad_records, "decoder": config.decoder, "paired": paired, **part}
+    X, Y = (Reader(getattr(config, name), *sizes, name, **more) for name in "XY")
+    if paired:
+        match(X, Y)
+    return X, Y
 
 
 def open_tests(workers, config: Config, trust: bool):
     """Returns the test pictures that the chief measures on, if it is to. Raises `InputError` for what cannot be read."""
     if config.eval_every is None or not workers.is_chief:
         return None
-    network = None
-    if config.features != "none":
+    network, paired = None, config.model == "pix2pix"
+    if config.features != "none" and (config.features or not paired):
         network = features.load(storage.path(config.features), trust) if config.features else features.inception()
-    return held_out.TestPictures(storage.path(config.X_test), storage.path(config.Y_test), config.image_size, network)
+    kind = held_out.TestPairs if paired else held_out.TestPictures
+    return kind(storage.path(config.X_test), storage.path(config.Y_test), config.image_size, network)
 
 
 def fingerprints(workers, *readers) -> dict[str, dict]:
@@ -148,6 +156,7 @@ def build_model(workers, config: Config, X, Y, begun: bool = False):
     import keras
 
     from model import CycleGAN
+    from pix2pix import Pix2Pix
     from training.checkpoints import initialise
 
     workers.check_alike("settings", repr(config))
@@ -158,7 +167,8 @@ def build_model(workers, config: Config, X, Y, begun: bool = False):
         workers.check_alike("data", repr((X.fingerprint, Y.fingerprint)))
     keras.utils.set_random_seed(config.seed)
     with workers.strategy.scope():
-        model = CycleGAN(config, *training_length(config, max(X.total, Y.total)))
+        kinds = {"cyclegan": CycleGAN, "pix2pix": Pix2Pix}
+        model = kinds[config.model](config, *training_length(config, max(X.total, Y.total)))
     if config.init_from and not begun:
         with workers.all_or_none(), workers.strategy.scope():
             initialise(model, config.init_from)

@@ -158,13 +158,14 @@ class Graph:
         return self.node("Conv", x, channels_first(layer.kernel), *bias, strides=layer.strides, pads=[pad] * 4)
 
     def Upconvolution(self, layer, x):
-        return self.node("ConvTranspose", x, channels_first(layer.kernel), strides=[2, 2], pads=[1] * 4, output_padding=[1, 1])
+        more, bias = 4 - layer.kernel_size[0], [layer.bias.numpy()] if layer.use_bias else []
+        return self.node("ConvTranspose", x, channels_first(layer.kernel), *bias, strides=[2, 2], pads=[1] * 4, output_padding=[more] * 2)
 
     def ResizeConvolution(self, layer, x):
         nearest = {"mode": "nearest", "coordinate_transformation_mode": "asymmetric", "nearest_mode": "floor"}
         x = self.node("Resize", x, None, np.float32([1, 1, 2, 2]), **nearest)
         x = self.node("Pad", x, np.int64([0, 0, 1, 1] * 2), mode="reflect")
-        return self.node("Conv", x, channels_first(layer.kernel))
+        return self.node("Conv", x, channels_first(layer.kernel), *([layer.bias.numpy()] if layer.use_bias else []))
 
     def InstanceNormalization(self, layer, x):
         return self.node("InstanceNormalization", x, layer.gamma.numpy(), layer.beta.numpy(), epsilon=layer.EPSILON)
@@ -176,8 +177,17 @@ class Graph:
     def ReLU(self, layer, x):
         return self.node("Relu", x)
 
+    def LeakyReLU(self, layer, x):
+        return self.node("LeakyRelu", x, alpha=layer.negative_slope)
+
+    def Dropout(self, layer, x):
+        return x
+
     def Add(self, layer, x, y):
         return self.node("Add", x, y)
+
+    def Concatenate(self, layer, x, y):
+        return self.node("Concat", x, y, axis=1)
 
     def Activation(self, layer, x):
         return self.node({"tanh": "Tanh"}[layer.activation.__name__], x)

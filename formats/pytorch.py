@@ -1,8 +1,8 @@
-"""State dicts of ResNet generators that PyTorch saved: read, recognised by order and shapes, given to ours. Loads without TensorFlow."""
+"""State dicts of generators that PyTorch saved: read, recognised by order and shapes, given to ours. Loads without TensorFlow."""
 
 import io
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -19,12 +19,16 @@ TENSORS = {"weight", "bias", "num_batches_tracked"} | STATISTICS
 
 @dataclass
 class Layer:
-    """A convolution, and the tensors of the normalisation after it. `kernel`: (out, in, k, k), of a transposed one (in, out, k, k)."""
+    """A convolution, and the tensors of the normalisation after it. `kernel`: (out, in, k, k), of a transposed one (in, out, k, k).
+
+    Not all have a normalisation after them; and those that have need not have tensors of it.
+    """
 
     name: str
     kernel: np.ndarray
     bias: np.ndarray | None = None
     norm: dict[str, np.ndarray] = field(default_factory=dict)
+    normalized: bool = True
 
 
 def read(file: AnyPath) -> Modules:
@@ -77,7 +81,7 @@ def in_order(tensors: list[tuple[Name, np.ndarray]], depth: int = 0) -> Modules:
 
 
 def find(modules: Modules) -> list[Layer]:
-    """The layers of the one ResNet generator among all modules of a file. Raises `InputError` if there is none, or if there are several."""
+    """The layers of the one generator among all modules of a file. Raises `InputError` if there is none, or if there are several."""
     found = generators(modules)
     if len(found) > 1:
         names = ", ".join(".".join(name) for name in found)
@@ -85,20 +89,17 @@ def find(modules: Modules) -> list[Layer]:
     if found:
         return next(iter(found.values()))
     kernels = [tensors["weight"].shape for tensors in modules.values() if np.ndim(tensors.get("weight")) == 4]
-    sizes = {kernel[2:] for kernel in kernels}
     if not kernels:
         raise InputError("holds no state dict of a network with convolutions")
-    if kernels[-1][0] == 1 and sizes <= {(4, 4), (1, 1)}:
+    if kernels[-1][0] == 1 and {kernel[2:] for kernel in kernels} <= {(4, 4), (1, 1)}:
         raise InputError("a discriminator, which makes no pictures; give the file of a generator, latest_net_G.pth say")
-    if sizes == {(4, 4)}:
-        raise InputError("a U-Net generator, which cannot be converted; only ResNet generators can")
-    return resnet(modules)  # raises what is wrong with it
+    return network(modules)  # raises what is wrong with it
 
 
 def generators(modules: Modules, depth: int = 0) -> dict[Name, list[Layer]]:
-    """The ResNet generators among the modules, by what their names have in common."""
+    """The generators among the modules, by what their names have in common."""
     try:
-        layers = resnet(modules)
+        layers = network(modules)
     except InputError:
         children: dict[str, Modules] = {}
         for name, tensors in modules.items():
@@ -108,47 +109,75 @@ def generators(modules: Modules, depth: int = 0) -> dict[Name, list[Layer]]:
     return {next(iter(modules))[:depth]: layers}
 
 
-def resnet(modules: Modules) -> list[Layer]:
-    """All modules as the layers of one ResNet generator. Raises `InputError` if they are anything else."""
+def network(modules: Modules) -> list[Layer]:
+    """All modules as the layers of one generator. Raises `InputError` if they are anything else."""
     layers: list[Layer] = []
+    kind = "U-Net" if {np.shape(tensors.get("weight"))[2:] for tensors in modules.values()} <= {(), (4, 4)} else "ResNet"
     for name, tensors in modules.items():
         if strange := next((key for key in tensors if key not in TENSORS), None):
-            raise InputError(f"no ResNet generator: has a {'.'.join((*name, strange))}")
+            raise InputError(f"no {kind} generator: has a {'.'.join((*name, strange))}")
         if np.ndim(tensors.get("weight")) == 4:
             layers.append(Layer(".".join(name), tensors["weight"], tensors.get("bias")))
         elif layers and not layers[-1].norm:
             layers[-1].norm = tensors
         else:
-            raise InputError(f"no ResNet generator: {'.'.join(name) or 'its weight'} follows no convolution")
-    blocks, odd = divmod(len(layers) - 6, 2)
-    if blocks < 0 or odd:
-        raise InputError(f"no ResNet generator: that has 6 convolutions and 2 in each residual block, this {len(layers)}")
-    k = max(1, layers[0].kernel.shape[0])
-    down, up = [(k, 3, 7, 7), (2 * k, k, 3, 3), (4 * k, 2 * k, 3, 3)], [(4 * k, 2 * k, 3, 3), (2 * k, k, 3, 3), (3, k, 7, 7)]
-    for i, (layer, shape) in enumerate(zip(layers, [*down, *[(4 * k, 4 * k, 3, 3)] * 2 * blocks, *up], strict=True)):
+            raise InputError(f"no {kind} generator: {'.'.join(name) or 'its weight'} follows no convolution")
+    k = max(1, layers[0].kernel.shape[0]) if layers else 1
+    shapes, transposed, plain = unet(k, len(layers)) if kind == "U-Net" else resnet(k, len(layers))
+    for i, (layer, shape) in enumerate(zip(layers, shapes, strict=True)):
         if layer.kernel.shape != shape or layer.kernel.dtype != np.float32:
             found = f"{'×'.join(map(str, layer.kernel.shape))} {layer.kernel.dtype}"
-            raise InputError(f"no ResNet generator for colour pictures: {layer.name} is {found}, not {'×'.join(map(str, shape))} float32")
-        channels = shape[i in (len(layers) - 3, len(layers) - 2)]
+            raise InputError(f"no {kind} generator for colour pictures: {layer.name} is {found}, not {'×'.join(map(str, shape))} float32")
+        channels = shape[i in transposed]
         vectors = [layer.bias, *(tensor for key, tensor in layer.norm.items() if key != "num_batches_tracked")]
         wrong = next((v.shape for v in vectors if v is not None and v.shape != (channels,)), None)
         if wrong is not None:
-            raise InputError(f"no ResNet generator: {layer.name} has {channels} filters, but a vector of shape {wrong} belongs to it")
-    if layers[-1].norm:
-        raise InputError("no ResNet generator: its last convolution has a normalisation")
+            raise InputError(f"no {kind} generator: {layer.name} has {channels} filters, but a vector of shape {wrong} belongs to it")
+        layer.normalized = i not in plain
+        if layer.norm and not layer.normalized:
+            which = "last" if i == len(layers) - 1 else "first" if i == 0 else "innermost"
+            raise InputError(f"no {kind} generator: its {which} convolution has a normalisation")
     return layers
 
 
-def size(layers: list[Layer]) -> tuple[int, int]:
-    """The number of filters of a generator's first layer, and of its residual blocks."""
-    return layers[0].kernel.shape[0], (len(layers) - 6) // 2
+def resnet(k: int, number: int) -> tuple[list[tuple[int, ...]], Collection[int], Collection[int]]:
+    """The shapes of so many kernels, the first of them with k filters; which are transposed, and which have no normalisation after them."""
+    blocks, odd = divmod(number - 6, 2)
+    if blocks < 0 or odd:
+        raise InputError(f"no ResNet generator: that has 6 convolutions and 2 in each residual block, this {number}")
+    down, up = [(k, 3, 7, 7), (2 * k, k, 3, 3), (4 * k, 2 * k, 3, 3)], [(4 * k, 2 * k, 3, 3), (2 * k, k, 3, 3), (3, k, 7, 7)]
+    return [*down, *[(4 * k, 4 * k, 3, 3)] * 2 * blocks, *up], (number - 3, number - 2), (number - 1,)
+
+
+def unet(k: int, number: int) -> tuple[list[tuple[int, ...]], Collection[int], Collection[int]]:
+    """As `resnet`. Down the levels first, then up again."""
+    levels, odd = divmod(number, 2)
+    if levels < 2 or odd:
+        raise InputError(f"no U-Net generator: that has 2 convolutions in each level, and 2 levels at least, this {number}")
+    widths = [k * min(2**level, 8) for level in range(levels)]
+    down = [(wide, above, 4, 4) for above, wide in zip([3, *widths], widths, strict=False)]
+    # What comes up has the same level's picture from the way down beside it, but innermost.
+    up = [(wide if level == levels - 1 else 2 * wide, down[level][1], 4, 4) for level, wide in enumerate(widths)]
+    return [*down, *reversed(up)], range(levels, number), (0, levels - 1, number - 1)
+
+
+def size(layers: list[Layer]) -> tuple[str, int, int]:
+    """Which generator it is, "resnet" or "unet", the number of filters of its first layer, and of its residual blocks or levels."""
+    if is_unet(layers):
+        return "unet", layers[0].kernel.shape[0], len(layers) // 2
+    return "resnet", layers[0].kernel.shape[0], (len(layers) - 6) // 2
+
+
+def is_unet(layers: list[Layer]) -> bool:
+    return layers[0].kernel.shape[-1] == 4
 
 
 def normalization(layers: list[Layer], asked: str | None) -> str:
     """The normalisation of a generator: `asked`, or what its tensors tell, "instance" or "batch". Raises `InputError` if they do not."""
-    tracked = all(layer.norm.keys() >= STATISTICS for layer in layers[:-1])
-    biased = any(layer.bias is not None for layer in layers[:-1])
-    scaled = any("weight" in layer.norm for layer in layers[:-1])
+    normalized = [layer for layer in layers if layer.normalized]
+    tracked = all(layer.norm.keys() >= STATISTICS for layer in normalized)
+    biased = any(layer.bias is not None for layer in normalized)
+    scaled = any("weight" in layer.norm for layer in normalized)
     if asked == "batch" and not tracked:
         raise InputError("--norm batch needs running statistics, which the file does not hold; leave --norm out")
     if asked:
@@ -161,9 +190,13 @@ def normalization(layers: list[Layer], asked: str | None) -> str:
     raise InputError("does not tell which normalisation the network was trained with; give --norm instance, or --norm batch")
 
 
-def check_finite(layers: list[Layer], norm: str) -> None:
-    """Raises `InputError` if a generator cannot give pictures, because of infinities and such in what is used of its tensors."""
+def check(layers: list[Layer], norm: str) -> None:
+    """Raises `InputError` if there are infinities and such in what is used of a generator's tensors, or something that ours lacks."""
     for layer in layers:
+        if norm == "batch" and layer.bias is not None and not layer.normalized and layer is not layers[-1]:
+            raise InputError(
+                f"{layer.name} has a bias, as U-Nets with batch normalisation do not have there; --statistics picture takes it"
+            )
         used = [layer.kernel, layer.bias, *(layer.norm.get(key) for key in ("weight", "bias", *(STATISTICS if norm == "batch" else ())))]
         if not all(np.isfinite(tensor).all() for tensor in used if tensor is not None):
             raise InputError(f"{layer.name} has weights that are not finite numbers; damaged, or the training diverged")
@@ -171,18 +204,21 @@ def check_finite(layers: list[Layer], norm: str) -> None:
 
 def unpadded(layers: list[Layer]) -> list[str]:
     """Names of convolutions that should be padded by reflection, but are the first of a sequence: no layer before them does that."""
-    return [layer.name for layer in (layers[0], *layers[3:-3], layers[-1]) if layer.name.split(".")[-1] == "0"]
+    reflecting = [] if is_unet(layers) else [layers[0], *layers[3:-3], layers[-1]]
+    return [layer.name for layer in reflecting if layer.name.split(".")[-1] == "0"]
 
 
 def assign(generator, layers: list[Layer], norm: str) -> None:
     """Gives our generator of the same size and normalisation these weights."""
     convolutions = [layer for layer in generator.layers if hasattr(layer, "kernel")]
-    norms = [layer for layer in generator.layers if hasattr(layer, "gamma")]
+    norms = iter([layer for layer in generator.layers if hasattr(layer, "gamma")])
     for ours, theirs in zip(convolutions, layers, strict=True):
         ours.kernel.assign(theirs.kernel.transpose(2, 3, 1, 0))
-    if layers[-1].bias is not None:
-        convolutions[-1].bias.assign(layers[-1].bias)
-    for ours, theirs in zip(norms, layers[:-1], strict=True):
+        if not theirs.normalized:
+            if theirs.bias is not None:
+                ours.bias.assign(theirs.bias)
+            continue
+        ours = next(norms)
         ours.gamma.assign(theirs.norm.get("weight", ours.gamma))
         ours.beta.assign(theirs.norm.get("bias", ours.beta))
         # A bias before a normalisation only moves the mean, which instance normalisation takes away again: it is dropped. (The padding

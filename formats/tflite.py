@@ -89,12 +89,16 @@ class Layers:
         return y + array(layer.bias) if layer.use_bias else y
 
     def Upconvolution(self, layer, x):
-        below_and_right = tf.pad(x, [[0, 0], [0, 1], [0, 1], [0, 0]])
-        return tf.nn.depth_to_space(tf.nn.conv2d(below_and_right, subpixels(array(layer.kernel)), 1, "VALID"), 2)
+        above = layer.kernel_size[0] - 3  # pixels, and to the left
+        around = tf.pad(x, [[0, 0], [above, 1], [above, 1], [0, 0]])
+        y = tf.nn.depth_to_space(tf.nn.conv2d(around, subpixels(array(layer.kernel)), 1, "VALID"), 2)
+        y = y[:, 1:-1, 1:-1] if above else y
+        return y + array(layer.bias) if layer.use_bias else y
 
     def ResizeConvolution(self, layer, x):
         x = tf.nn.depth_to_space(tf.concat([x] * 4, axis=-1), 2)
-        return tf.nn.conv2d(tf.pad(x, [[0, 0], [1, 1], [1, 1], [0, 0]], "REFLECT"), array(layer.kernel), 1, "VALID")
+        y = tf.nn.conv2d(tf.pad(x, [[0, 0], [1, 1], [1, 1], [0, 0]], "REFLECT"), array(layer.kernel), 1, "VALID")
+        return y + array(layer.bias) if layer.use_bias else y
 
     def InstanceNormalization(self, layer, x):
         centred = x - tf.reduce_mean(x, (1, 2), keepdims=True)
@@ -108,8 +112,17 @@ class Layers:
     def ReLU(self, layer, x):
         return tf.nn.relu(x)
 
+    def LeakyReLU(self, layer, x):
+        return tf.nn.leaky_relu(x, layer.negative_slope)
+
+    def Dropout(self, layer, x):
+        return x
+
     def Add(self, layer, x, y):
         return x + y
+
+    def Concatenate(self, layer, x, y):
+        return tf.concat([x, y], axis=-1)
 
     def Activation(self, layer, x):
         return {"tanh": tf.tanh}[layer.activation.__name__](x)
@@ -118,12 +131,14 @@ class Layers:
 def subpixels(kernel: np.ndarray) -> np.ndarray:
     """An `Upconvolution`'s kernel → that of a 2×2 convolution to four groups of filters, for the four pixels that one becomes.
 
-    (3, 3, filters, channels) → (2, 2, channels, 4 · filters). With weights of 8 bits TensorFlow Lite's transposed convolution, which would
-    have to be cropped, makes the whole network seven times as slow.
+    (k, k, filters, channels) → (2, 2, channels, 4 · filters). With k = 4 the four are between pixels: one row and column more come out on
+    each side. With weights of 8 bits TensorFlow Lite's transposed convolution, which would have to be cropped, makes the whole network
+    seven times as slow.
     """
-    *_, filters, channels = kernel.shape
+    k, _, filters, channels = kernel.shape
     grouped = np.zeros((2, 2, channels, 2, 2, filters), kernel.dtype)
-    taps = [(0, 0, 1), (0, 1, 2), (1, 1, 0)]  # which pixel, from the one at hand on; which of those that it becomes; row of the kernel
+    # Which pixel, from the first on; which of those that it becomes; row of the kernel.
+    taps = [(0, 0, 1), (0, 1, 2), (1, 1, 0)] if k == 3 else [(0, 0, 2), (0, 1, 3), (1, 0, 0), (1, 1, 1)]
     for y, down, row in taps:
         for x, right, column in taps:
             grouped[y, x, :, down, right] = kernel[row, column].T

@@ -11,6 +11,7 @@ from system import storage
 from system.cli import InputError
 
 FEATURES = {"image/file_name": tf.io.FixedLenFeature([], tf.string), "image/encoded_image": tf.io.FixedLenFeature([], tf.string)}
+PAIRS = "image/pairs"
 _HEADER, _FOOTER = 12, 4  # of a record: length (8 bytes) and its checksum (4) before the data, the data's checksum (4) after
 _BLOCK = 1 << 16  # headers that are checked at a time
 
@@ -29,11 +30,16 @@ class Shard:
     fingerprint: dict
 
 
-def to_record(file_name: str, encoded_image: bytes) -> bytes:
-    """Serializes one picture: its name, and its JPEG or PNG file."""
-    values = {"image/file_name": file_name.encode(), "image/encoded_image": encoded_image}
+def to_record(file_name: str, encoded_image: bytes, pairs: bytes = b"") -> bytes:
+    """Serializes one picture: its name, and its JPEG or PNG file; if it is one of a pair, also what tells the set of pairs from others."""
+    values = {"image/file_name": file_name.encode(), "image/encoded_image": encoded_image} | ({PAIRS: pairs} if pairs else {})
     features = {k: tf.train.Feature(bytes_list=tf.train.BytesList(value=[v])) for k, v in values.items()}
     return tf.train.Example(features=tf.train.Features(feature=features)).SerializeToString(deterministic=True)
+
+
+def pairs_of(record: tf.Tensor) -> tf.Tensor:
+    """A serialized record → what it says of the set of pairs, a string; empty if its picture is of none."""
+    return tf.io.parse_single_example(record, {PAIRS: tf.io.FixedLenFeature([], tf.string, "")})[PAIRS]
 
 
 def from_record(record: tf.Tensor, decoder: str = "exact") -> tuple[tf.Tensor, tf.Tensor]:

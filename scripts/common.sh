@@ -56,6 +56,11 @@ hand_on() { # SIGNAL STATUS
     [ -z "$child" ] || kill -s "$1" -- "-$child" 2>/dev/null || true
 }
 
+step() { # TITLE COMMAND...: says what comes, and runs it
+    printf '\n\033[1m%s\033[0m\n$ %s\n' "$1" "${*:2}"
+    attend "${@:2}"
+}
+
 python() { # ARGUMENTS...: becomes Python, so that this script's signals are Python's
     [ -x "$VENV/bin/python" ] || attend bash "$PROJECT/scripts/setup.sh" || exit
     exec "$VENV/bin/python" "$@"

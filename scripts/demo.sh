@@ -7,11 +7,6 @@ source "$(dirname "$(readlink -f "$0" 2>/dev/null || echo "$0")")/common.sh" || 
 [ $# -eq 0 ] || misuse
 records=data/tfrecords/demo
 
-step() { # TITLE COMMAND...
-    printf '\n\033[1m%s\033[0m\n$ %s\n' "$1" "${*:2}"
-    attend "${@:2}"
-}
-
 attend bash scripts/setup.sh
 [ -d data/few ] || step "1. Draw a few apples and oranges" \
     python sample_data.py --output_dir data/few --size 256 --n_train 1 --n_test 8

@@ -46,6 +46,12 @@ def own_rows(batch: tf.Tensor) -> tf.Tensor:
     return tf.ensure_shape(batch[first : first + count], (count, *batch.shape[1:]))
 
 
+def own_numbers(count: int) -> tf.Tensor:
+    """The numbers that a replica's `count` rows have in the whole batch, int32 (count,)."""
+    first = 0 if replicas() == 1 else tf.distribute.get_replica_context().replica_id_in_sync_group * count
+    return first + tf.range(count)
+
+
 def average_statistics(networks: Iterable[tf.Module]) -> None:
     """Batch norm normalises each replica's pictures among themselves; the averages that it keeps become those of all replicas."""
     if replicas() > 1:

@@ -23,7 +23,7 @@ def small_networks(monkeypatch) -> None:
     import model
 
     monkeypatch.setattr(model, "build_generator", lambda config, name: one_convolution(3, 1, 1, config.norm, name, activation="tanh"))
-    monkeypatch.setattr(model, "Discriminator", lambda ndf, norm, name: one_convolution(1, 8, 8, norm, name))
+    monkeypatch.setattr(model, "build_discriminator", lambda config, name: one_convolution(1, 8, 8, config.norm, name))
 
 
 class OneWeight(tf.Module):

@@ -186,7 +186,7 @@ def test_settings_are_the_papers_or_those_of_train_py(monkeypatch):
         return config.upsample, config.lambda_identity, config.ema
 
     assert settings() == ("transpose", 0, 0)
-    assert settings("--defaults") == (Config.upsample, Config.lambda_identity, Config.ema)
+    assert settings("--defaults") == (Config().upsample, Config.lambda_identity, Config.ema)
 
 
 def start(command: str) -> subprocess.CompletedProcess:

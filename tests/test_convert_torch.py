@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from conftest import draw, snapshot
-from torch_networks import Generator, nn, save, torch, translate
+from torch_networks import Generator, UNet, nn, save, torch, translate
 
 import convert_torch
 from formats import model_files, saved_model
@@ -87,7 +87,44 @@ def test_a_network_that_may_pad_with_zeros_is_converted_with_a_warning(call, tmp
     assert outcome.err.count("\n") == 1 and outcome.err.startswith("model.0: ") and "zeros" in outcome.err
 
 
+@pytest.mark.parametrize(
+    ("options", "more", "norm", "words"),
+    [
+        ({}, [], "batch", "3 levels, batch normalisation"),
+        ({}, ["--statistics", "averages"], "batch", "3 levels, batch normalisation"),
+        ({}, ["--statistics", "picture"], "instance", "3 levels, batch (of each picture by itself) normalisation"),
+        ({"norm": "instance"}, [], "instance", "3 levels, instance normalisation"),
+    ],
+)
+def test_a_unet_becomes_one_of_ours(call, tmp_path, written, options, more, norm, words):
+    network = UNet(**options)
+    file, output = save(tmp_path / "G.pth", network.state_dict()), tmp_path / "labels2facades.pb"
+    outcome = call(convert_torch.main, "--weights", file, "--output", output, "--image_size", 24, *more)
+    assert (outcome.status, outcome.err) == (cli.DONE, "") and f"labels → facades, from {file} (4 filters, {words})" in outcome.out
+    ((generator, metadata),) = written
+    expected = {"generator": "unet", "multiple": 8, "smallest": 8, "image_size": 24, "norm": norm, "ngf": 4}
+    assert {key: metadata[key] for key in expected} == expected
+    x = np.random.default_rng(0).uniform(-1, 1, (1, 24, 40, 3)).astype(np.float32)
+    pictures = translate(network.train("picture" in more or "norm" in options), x)
+    assert pictures.std() > 0.1 and np.abs(generator(x, training=False) - pictures).max() <= 1e-4
+
+
 # --- what is refused
+
+
+@pytest.mark.parametrize(
+    ("options", "more", "words"),
+    [
+        ({"norm": "instance"}, ["--statistics", "picture"], ["--statistics picture", "is for batch normalisation", "leave it out"]),
+        ({"bias": True}, ["--norm", "batch"], ["model.model.0 has a bias", "--statistics picture"]),
+        ({}, ["--image_size", 28], ["--image_size 28 is not a multiple of 8: use 24 or 32"]),
+        ({"levels": 5}, ["--image_size", 8], ["--image_size 8 is out of range: use at least 32"]),
+    ],
+)
+def test_what_a_unet_cannot_be_is_one_line(call, tmp_path, options, more, words):
+    file = save(tmp_path / "G.pth", UNet(**options).state_dict())
+    call(convert_torch.main, "--weights", file, "--output", tmp_path / "new/m.pb", *more).assert_refused(*words)
+    assert [*snapshot(tmp_path)] == ["G.pth"]
 
 
 @pytest.mark.parametrize(
@@ -104,18 +141,9 @@ def test_a_file_that_does_not_tell_the_norm_is_refused(call, tmp_path, options, 
     assert [*snapshot(tmp_path)] == ["G.pth"]
 
 
-def unet(k: int = 4) -> dict:
-    """A small one of the authors'."""
-    inner = nn.Sequential(
-        nn.LeakyReLU(0.2), nn.Conv2d(k, 2 * k, 4, 2, 1), nn.ReLU(), nn.ConvTranspose2d(2 * k, k, 4, 2, 1), nn.InstanceNorm2d(k)
-    )
-    outer = nn.Sequential(nn.Conv2d(3, k, 4, 2, 1), inner, nn.ReLU(), nn.ConvTranspose2d(2 * k, 3, 4, 2, 1), nn.Tanh())
-    return nn.Sequential(OrderedDict(model=outer)).state_dict()
-
-
-def changed(name: str, change, **options) -> dict:
+def changed(name: str, change, kind=Generator, **options) -> dict:
     """A generator's state dict in which one tensor is another; None: it is missing."""
-    state = Generator(**{"blocks": 1, **options}).state_dict()
+    state = kind(**({"blocks": 1} if kind is Generator else {}), **options).state_dict()
     tensor = change(state[name])
     return {n: tensor if n == name else t for n, t in state.items() if n != name or tensor is not None}
 
@@ -126,9 +154,25 @@ def poisoned(tensor):
     return tensor
 
 
-G, S = "model.10.conv_block.1", "model.10.conv_block.2"
+G, S, U = "model.10.conv_block.1", "model.10.conv_block.2", "model.model.1.model"
 REFUSED = {
-    "a U-Net": (unet, ["U-Net", "only ResNet"]),
+    "a U-Net of one level": (lambda: UNet(levels=1).state_dict(), ["no U-Net generator", "this 2"]),
+    "a U-Net with a part missing": (
+        lambda: {n: t for n, t in UNet().state_dict().items() if n != f"{U}.3.model.1.weight"},
+        ["no U-Net generator", "this 5"],
+    ),
+    "a U-Net of other widths": (lambda: changed(f"{U}.1.weight", lambda w: w[:7], UNet), ["no U-Net", f"{U}.1 is 7×4×4×4", "not 8×4×4×4"]),
+    "a U-Net of grey pictures": (lambda: changed("model.model.3.weight", lambda w: w[:, :1], UNet), ["colour", "8×1×4×4", "not 8×3×4×4"]),
+    "a U-Net with a norm too many": (
+        lambda: {**UNet().state_dict(), "model.model.0.1.weight": torch.zeros(4)},
+        ["no U-Net generator: its first convolution has a norm"],
+    ),
+    "a U-Net with a norm innermost": (
+        lambda: {**UNet().state_dict(), f"{U}.3.model.2.weight": torch.zeros(16)},
+        ["no U-Net generator: its innermost convolution has a norm"],
+    ),
+    "a U-Net with biases of its own": (lambda: UNet(bias=True, norm="batch").state_dict(), ["does not tell", "--norm"]),
+    "no numbers in a U-Net": (lambda: changed(f"{U}.5.weight", poisoned, UNet), [f"{U}.5", "not finite"]),
     "a discriminator": (
         lambda: nn.Sequential(nn.Conv2d(3, 4, 4, 2), nn.LeakyReLU(0.2), nn.Conv2d(4, 1, 4)).state_dict(),
         ["discriminator"],
@@ -163,7 +207,7 @@ REFUSED = {
 
 
 @pytest.mark.parametrize("case", REFUSED)
-def test_what_is_no_resnet_generator_is_refused_in_one_line(call, tmp_path, case):
+def test_what_is_no_generator_is_refused_in_one_line(call, tmp_path, case):
     content, words = REFUSED[case]
     file = save(tmp_path / "G.pth", content())
     call(convert_torch.main, "--weights", file, "--output", tmp_path / "new/m.pb").assert_refused("--weights", str(file), *words)

@@ -10,13 +10,14 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 COMMANDS = {"build_data", "train", "export_graph", "inference", "evaluate", "convert_torch", "sample_data"}
-SUBJECT = {"model", "generator", "discriminator", "ops", "reader", "utils"}
+SUBJECT = {"model", "pix2pix", "generator", "discriminator", "ops", "reader", "utils"}
 FOLDERS = {  # and what each may import beside its own modules
     "system": set(),
     "pictures": {"system"},
     "quality": {"system", "pictures"},
     "training": {"system", "pictures"},
-    "formats": {"system", "pictures", "training.config", "ops", "generator", "utils"},
+    "networks": {"system"},
+    "formats": {"system", "pictures", "training.config", "networks", "ops", "generator", "utils"},
 }
 CORE = {"tensorflow", "keras", "numpy", "PIL", "tensorboard"}  # what requirements.txt installs
 EXTRAS = {"onnx", "onnxruntime", "torch", "pillow_heif"}

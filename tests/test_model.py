@@ -256,7 +256,7 @@ def test_a_model_begins_with_averages_that_are_its_weights(small):
 
 
 def test_the_networks_are_those_of_the_settings():
-    built = CycleGAN(Config(**{**TINY, "ngf": 2, "ndf": 3, "n_res_blocks": 1, "norm": "batch", "ema": 0.5}))
+    built = CycleGAN(Config(**{**TINY, "ngf": 2, "ndf": 3, "n_res_blocks": 1, "norm": "batch", "batch_size": 2, "ema": 0.5}))
     generators, discriminators = [built.G, built.F, built.G_ema, built.F_ema], [built.D_X, built.D_Y]
     for nets, other in ((generators, Generator(2, 1, "batch", "resize")), (discriminators, Discriminator(3, "batch"))):
         for net in nets:
@@ -278,7 +278,7 @@ def test_the_first_loss_that_is_not_finite_is_named_with_its_step(small):
     assert trained.non_finite() == trained.non_finite(weights=False) == ("loss/identity", 2)
 
 
-@pytest.mark.parametrize("loss", model.LOSS_NAMES)
+@pytest.mark.parametrize("loss", model.CycleGAN.losses)
 def test_each_loss_is_watched(small, monkeypatch, loss):
     trained = tiny()
     monkeypatch.setattr(trained, "_train_generators", lambda x, y: ({loss: tf.constant(np.nan, tf.float64)}, x, y))

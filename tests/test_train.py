@@ -439,7 +439,7 @@ def test_a_record_that_rots_stops_the_run_or_is_left_out(call, stand_in, records
 )
 def test_generators_that_go_wrong_are_reported(call, records, tmp_path, monkeypatch, eager, kinds, reported, not_reported):
     monkeypatch.setattr(model, "build_generator", builder(kinds))
-    monkeypatch.setattr(model, "Discriminator", lambda ndf, norm, name: one_convolution(1, 8, 8, norm, name))
+    monkeypatch.setattr(model, "build_discriminator", lambda config, name: one_convolution(1, 8, 8, config.norm, name))
     monkeypatch.setattr(health, "WARM_UP", 4)
     flags = ["--image_size", 32, "--precision", "float32", "--pool_size", 0, "--log_every", 2, "--image_every", 8, "--max_steps", 8]
     outcome = call(train.main, *records, *flags, "--checkpoints_dir", tmp_path, "--run_name", "run")

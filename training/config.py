@@ -4,18 +4,41 @@ import argparse
 import dataclasses
 import json
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from system import storage
+from system import json_files, storage
 from system.cli import BooleanFlag, InputError, Number, Parser, unusable
+from system.json_files import shown
 from system.storage import AnyPath
 
 FORMAT_VERSION = 1
-MOST = 1 << 26  # bytes of a JSON file; data.json has a hundred for each shard
 # The chapter's settings where defaults are others, which were found better (docs/results.md).
 RECIPES = {"chapter": {"real_label": 0.9, "lambda_identity": 0.0, "upsample": "transpose", "ema": 0.0}}
-ARCHITECTURE = ("norm", "upsample", "n_res_blocks", "ngf", "ndf")  # what the networks' weights depend on
+# What other models than CycleGAN have as their defaults, which their papers do.
+MODELS = {
+    "cyclegan": {},
+    "pix2pix": {"generator": "unet", "norm": "batch", "dropout": True, "use_lsgan": False, "pool_size": 0, "ema": 0.0},
+}
+# What the networks' weights depend on.
+ARCHITECTURE = (
+    "model",
+    "generator",
+    "norm",
+    "affine",
+    "upsample",
+    "n_res_blocks",
+    "unet_levels",
+    "ngf",
+    "discriminator",
+    "n_layers_D",
+    "ndf",
+)
+# Settings that are for one value of another one only.
+FOR = {name: ("model", "cyclegan") for name in ("lambda1", "lambda2", "lambda_identity")}
+FOR |= {name: ("model", "pix2pix") for name in ("lambda_L1", "lambda_GAN")}
+FOR |= {"n_res_blocks": ("generator", "resnet"), "unet_levels": ("generator", "unet"), "n_layers_D": ("discriminator", "patch")}
 UPSAMPLES = ("transpose", "resize")
 PRECISIONS = ("float32", "bfloat16", "float16", "auto")
 
@@ -45,6 +68,13 @@ class Config:
         "TFRecord file of domain X, made by build_data.py; its shards: x.tfrecords@4 for four, or a pattern, 'x-*.tfrecords'",
     )
     Y: str = _free("data/tfrecords/orange.tfrecords", str, "TFRecord file, or shards, of domain Y")
+    model: str = _fixed(
+        "cyclegan",
+        str,
+        "cyclegan: of pictures of two kinds; pix2pix: of pairs (build_data.py --paired), with its paper's defaults: "
+        f"{' '.join(f'--{k} {v}' if not isinstance(v, bool) else f'--{k}' if v else f'--no{k}' for k, v in MODELS['pix2pix'].items())}",
+        choices=tuple(MODELS),
+    )
     image_size: int = _fixed(256, Number(int, 32, 4096, multiple=4), "side of the training crops, pixels; a multiple of 4")
     load_size: int | None = _fixed(
         None, Number(int, 32, 8192), "short side that pictures are resized to before the crop [image_size · 286/256]"
@@ -52,15 +82,31 @@ class Config:
     batch_size: int = _fixed(1, Number(int, 1, 4096), "pictures of each domain a step")
     use_lsgan: bool = _fixed(True, bool, "least-squares adversarial loss; --nouse_lsgan: cross entropy")
     real_label: float = _free(1.0, Number(float, 0, 2), "what the discriminators answer for real pictures (the chapter's project: 0.9)")
-    norm: str = _fixed("instance", str, "normalisation in every block", choices=("instance", "batch"))
-    upsample: str = _fixed(
-        "resize",
+    generator: str = _fixed("resnet", str, "network that makes pictures", choices=("resnet", "unet"))
+    norm: str = _fixed(
+        "instance",
         str,
-        "how the generators grow pictures; resize: nearest ×2 and a convolution, no checkerboards; transpose: as the paper does",
+        "normalisation in every block; batch is, of batches of one, that of each picture",
+        choices=("instance", "batch", "none"),
+    )
+    affine: bool = _fixed(True, bool, "normalisations learn a scale and an offset; --noaffine: as the authors' PyTorch code has it")
+    dropout: bool = _fixed(False, bool, "drop half of the values in a generator's residual blocks, or innermost steps up, while it trains")
+    upsample: str | None = _fixed(
+        None,
+        str,
+        "how the generators grow pictures; resize: nearest ×2 and a convolution, no checkerboards; transpose: as the papers do "
+        "[resnet: resize; unet: transpose]",
         choices=UPSAMPLES,
     )
-    n_res_blocks: int | None = _fixed(None, Number(int, 0, 100), "residual blocks in a generator [6 for an image_size up to 128, else 9]")
+    n_res_blocks: int | None = _fixed(None, Number(int, 0, 100), "residual blocks of a resnet [6 for an image_size up to 128, else 9]")
+    unet_levels: int | None = _fixed(
+        None, Number(int, 2, 12), "steps down, and up, of a unet, each by half [as often as image_size can be halved, at most 8]"
+    )
     ngf: int = _fixed(64, Number(int, 1, 1024), "filters of the generators' first layer")
+    discriminator: str = _fixed("patch", str, "what is judged: patches, or each pixel by itself", choices=("patch", "pixel"))
+    n_layers_D: int = _fixed(
+        3, Number(int, 1, 5), "layers of the discriminator of patches: 16, 34, 70, 142 or 286 pixels a side for 1 to 5"
+    )
     ndf: int = _fixed(64, Number(int, 1, 1024), "filters of the discriminators' first layer")
     init_from: str | None = _fixed(
         None,
@@ -74,6 +120,8 @@ class Config:
     lambda_identity: float = _free(
         0.5, Number(float, 0), "weight of the identity loss, as a share of lambda, which holds on to colours; 0: not computed, and faster"
     )
+    lambda_L1: float = _free(100.0, Number(float, 0), "pix2pix: weight of the distance between translations and what they should be")
+    lambda_GAN: float = _free(1.0, Number(float, 0), "pix2pix: weight of the adversarial loss; 0: no discriminator learns")
     learning_rate: float = _free(2e-4, Number(float, 0), "Adam's learning rate before it decays")
     beta1: float = _free(0.5, Number(float, 0, 0.9999), "Adam's first-moment decay")
     pool_size: int = _fixed(50, Number(int, 0, 10_000), "generated pictures of each domain kept for the discriminators; 0: none")
@@ -108,6 +156,7 @@ class Config:
         False, bool, "several workers: each reads shards of its own, every n-th of FILE@N; for data that no machine has whole"
     )
     decoder: str = _kept("exact", "exact", "fast")  # of the pictures in records, see `pictures.records.from_record`
+    batch_of_one: str = _kept("picture", "picture", "averages")  # what batch norm normalises with then, once trained: see `normalization`
     skip_bad_records: bool = _free(
         False, bool, "go on without records that cannot be read, the next one in place of each; --noskip_bad_records: stop at them"
     )
@@ -115,8 +164,19 @@ class Config:
     def __post_init__(self):
         if self.load_size is None:
             self.load_size = round(self.image_size * 286 / 256)
-        if self.n_res_blocks is None:
+        if self.upsample is None:
+            self.upsample = "resize" if self.generator == "resnet" else "transpose"
+        if self.n_res_blocks is None and self.generator == "resnet":
             self.n_res_blocks = 6 if self.image_size <= 128 else 9
+        if self.generator == "unet":
+            most = (self.image_size & -self.image_size).bit_length() - 1  # the power of 2 in it
+            self.unet_levels = self.unet_levels or min(most, 8)
+            if self.unet_levels > most:
+                problem = f"the sides of its pictures are multiples of {2**self.unet_levels}, and --image_size {self.image_size} is none"
+                raise InputError(f"--unet_levels {self.unet_levels}: {problem}; use at most {most}")
+        if self.discriminator == "patch" and self.image_size < 3 * 2**self.n_layers_D:
+            problem = f"needs pictures of {3 * 2**self.n_layers_D} pixels at least, and --image_size is {self.image_size}"
+            raise InputError(f"--n_layers_D {self.n_layers_D}: {problem}; use fewer")
         if self.load_size < self.image_size:
             raise InputError(f"--load_size {self.load_size}: smaller than --image_size {self.image_size}")
         if self.n_epochs + self.n_epochs_decay == 0:
@@ -124,6 +184,19 @@ class Config:
         missing = [flag for flag, value in (("--X_test", self.X_test), ("--Y_test", self.Y_test)) if value is None]
         if self.eval_every is not None and missing:
             raise InputError(f"--eval_every {self.eval_every}: needs test pictures; give {' and '.join(missing)}")
+
+    @property
+    def normalization(self) -> str:
+        """Which of `ops.normalization` is meant: batch norm of batches of one is of each picture, and stays so once it is trained."""
+        alone = (self.norm, self.batch_size, self.batch_of_one) == ("batch", 1, "picture")
+        return "picture" if alone else self.norm
+
+    def check_typed(self, typed: Mapping[str, Any]) -> None:
+        """Raises `InputError` if one of these settings, which were typed, means nothing beside the others."""
+        for name, value in typed.items():
+            other, needed = FOR.get(name, (None, None))
+            if other and getattr(self, other) != needed:
+                raise InputError(f"--{name} {value}: is for --{other} {needed}, and this is {getattr(self, other)}; leave it out")
 
     def changed(self, settings: dict[str, Any]) -> tuple["Config", list[str]]:
         """Returns the settings of a continued run, and a list of those that contradict the run and were not changed."""
@@ -138,7 +211,7 @@ class Config:
 
     def save(self, run: AnyPath) -> None:
         """Writes `config.json` into the run folder."""
-        settings = {"format_version": FORMAT_VERSION, "generator": "resnet", **dataclasses.asdict(self)}
+        settings = {"format_version": FORMAT_VERSION, **dataclasses.asdict(self)}
         with storage.atomic_write(run / "config.json") as file:
             file.write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
 
@@ -149,11 +222,11 @@ class Config:
         if not file.exists():
             problem = "no config.json, so this is no run folder of train.py" if run.is_dir() else "no such run folder"
             raise InputError(f"{run}: {problem}")
-        settings = read_json(file)
-        version, generator = settings.pop("format_version", None), settings.pop("generator", None)
-        if version != FORMAT_VERSION or generator != "resnet":
-            found = f"format_version {shown(version)}, generator {shown(generator)}"
-            raise InputError(f'{file}: {found}; this program reads {FORMAT_VERSION} and "resnet": take the version that wrote the file')
+        settings = json_files.read(file)
+        if (version := settings.pop("format_version", None)) != FORMAT_VERSION:
+            raise InputError(
+                f"{file}: format_version {shown(version)}; this program reads {FORMAT_VERSION}: take the version that wrote it"
+            )
         fields = {field.name: field for field in dataclasses.fields(cls)}
         settings = {name: field.metadata["choices"][-1] for name, field in fields.items() if not field.metadata["flag"]} | settings
         problems = {k: _problem(fields[k], v) if k in fields else "is no setting of this version: take it out" for k, v in settings.items()}
@@ -188,32 +261,6 @@ def _problem(field: dataclasses.Field, value: Any) -> str | None:
     if choices:
         return None if value in choices else f"is unknown: use {' or '.join(map(shown, choices))}"
     return None if isinstance(value, str) and not unusable(value) else "is no name: put one there"
-
-
-def read_json(file: AnyPath) -> dict[str, Any]:
-    """Reads names and their values from a JSON file of a run. Raises `InputError` that says what is wrong with it."""
-    if file.is_dir() or not file.exists():
-        raise InputError(f"{file}: {'is a folder' if file.is_dir() else 'no such file'}; bring the file back")
-    try:
-        if storage.size(file) > MOST:
-            raise InputError(f"{file}: {storage.size(file):,} bytes, so it is no file of this program; bring that back")
-        text = storage.read(file).decode("utf-8-sig")  # some editors put a mark before the text
-        if not text.strip():
-            raise InputError(f"{file}: is empty; bring a copy back")
-        found = json.loads(text)
-    except json.JSONDecodeError as e:
-        raise InputError(f"{file}: no valid JSON in line {e.lineno}, column {e.colno}; mend it, or bring a copy back") from None
-    except (ValueError, RecursionError) as e:  # no text; numbers of thousands of digits; thousands of lists in one another
-        raise e if isinstance(e, InputError) else InputError(f"{file}: no valid JSON; bring a copy back") from None
-    if not isinstance(found, dict):
-        raise InputError(f"{file}: {shown(found)} instead of names with values; bring a copy back")
-    return found
-
-
-def shown(value: Any) -> str:
-    """A value of a JSON file as it stands there; one that is long is cut."""
-    text = json.dumps(value, ensure_ascii=False)
-    return text if len(text) <= 60 else f"{text[:60]}…"
 
 
 def add_arguments(parser: Parser) -> None:

@@ -9,6 +9,7 @@ WARM_UP = 500  # steps before which nothing is judged: networks that have just b
 GRID = 8  # pictures are compared as 8×8 cells: what goes wrong here is large
 # What counts as wrong. On a healthy run brightness settles above 0.5, variety and the discriminators' share near 1, change above 0.05.
 INVERTED, ALIKE, COPIED, CERTAIN = -0.2, 0.2, 0.01, 0.1
+INVERTED_REMEDY = "It seldom finds back: start anew with another --seed, or with --lambda_identity 0.5, which holds on to colours"
 
 
 class RunningMean(tf.Module):
@@ -35,18 +36,21 @@ class GeneratorHealth(tf.Module):
         self.variety = RunningMean(2, 2, side, side, 3)
         self.change = RunningMean()
 
-    def update(self, picture: tf.Tensor, fake: tf.Tensor, real: tf.Tensor, step: tf.Tensor) -> dict[str, tf.Tensor]:
+    def update(
+        self, picture: tf.Tensor, fake: tf.Tensor, real: tf.Tensor, step: tf.Tensor, like: tf.Tensor | None = None
+    ) -> dict[str, tf.Tensor]:
         """Pictures (B, H, W, 3) in [-1, 1], `fake` the translation of `picture` → scalars, means over about the last `HORIZON` steps:
 
-        brightness: correlation between the brightness of an input's cells and that of its translation's: 1 alike, -1 inverted.
+        brightness: correlation between the brightness of an input's cells and that of its translation's: 1 alike, -1 inverted. Where there
+        are pictures `like` which the translations should be, these take the place of the inputs.
         variety: how much translations differ from one another, as a share of how much real pictures do.
         change: mean absolute difference between an input and its translation, as a share of the range of values.
         """
-        picture, fake, real = (tf.cast(p, tf.float32) for p in (picture, fake, real))
+        picture, fake, real, like = (tf.cast(p, tf.float32) for p in (picture, fake, real, picture if like is None else like))
         change = self.change.update(tf.reduce_mean(tf.abs(fake - picture)) / 2, step)
-        picture, fake, real = (tf.nn.avg_pool2d(p, self.cell, self.cell, "VALID") for p in (picture, fake, real))
+        fake, real, like = (tf.nn.avg_pool2d(p, self.cell, self.cell, "VALID") for p in (fake, real, like))
 
-        a, b = tf.reduce_mean(picture, -1), tf.reduce_mean(fake, -1)
+        a, b = tf.reduce_mean(like, -1), tf.reduce_mean(fake, -1)
         moments = tf.stack([tf.reduce_mean(m) for m in (a, b, a * a, b * b, a * b)])
         a, b, aa, bb, ab = tf.unstack(self.brightness.update(moments, step))
         brightness = tf.math.divide_no_nan(ab - a * b, tf.sqrt(tf.maximum((aa - a * a) * (bb - b * b), 0)))
@@ -60,13 +64,12 @@ class GeneratorHealth(tf.Module):
 
 def findings(health: dict[str, float], step: int) -> dict[str, str]:
     """What looks wrong, by topic, in words that say what usually helps. `health`: the step's scalars, by their names below health/."""
-    found = {}
-    for G, D, real, weight in (("G", "D_Y", "Y", "lambda1"), ("F", "D_X", "X", "lambda2")):
+    found, paired = {}, "F_change" not in health  # there is one generator only, and the truth
+    for G, D, real, weight in [("G", "D", "Y", "lambda_L1")] if paired else [("G", "D_Y", "Y", "lambda1"), ("F", "D_X", "X", "lambda2")]:
         brightness, variety, change = (health[f"{G}_{k}"] for k in ("brightness", "variety", "change"))
         if brightness < INVERTED and variety > ALIKE:  # of pictures that are all alike it says nothing
-            found[f"{G}_inverts"] = (
-                f"{G} makes bright places dark and dark ones bright (correlation of brightness {brightness:.2f}). It seldom finds back: "
-                f"start anew with another --seed, or with --lambda_identity 0.5, which holds on to colours"
+            found[f"{G}_inverts"] = f"{G} makes bright places dark and dark ones bright (correlation of brightness {brightness:.2f}). " + (
+                "Usually helps: another --seed; and see that the pictures of a pair belong together" if paired else INVERTED_REMEDY
             )
         if variety < ALIKE:
             found[f"{G}_collapses"] = (
@@ -76,11 +79,12 @@ def findings(health: dict[str, float], step: int) -> dict[str, str]:
         if change < COPIED:
             found[f"{G}_copies"] = (
                 f"{G} hands its input back (it changes {change:.1%} of the range of values). "
-                f"Usually helps: a smaller --{weight} or --lambda_identity; and see that X and Y are not the same pictures"
+                f"Usually helps: a smaller --{weight}{'' if paired else ' or --lambda_identity'}; and see that X is not Y"
             )
-        if (share := health[f"{D}_loss"]) < CERTAIN:
+        if (share := health.get(f"{D}_loss", 1.0)) < CERTAIN:
             found[f"{D}_wins"] = (
                 f"{D} tells real from generated pictures nearly every time (its loss is {share:.2f} of one that cannot tell): {G} learns "
-                f"little. Usually helps: a smaller --ndf, --real_label 0.9, --lambda_identity 0.5, more pictures, another --seed"
+                f"little. Usually helps: a smaller --ndf, --real_label 0.9, {'' if paired else '--lambda_identity 0.5, '}more pictures, "
+                "another --seed"
             )
     return found if step >= WARM_UP else {}

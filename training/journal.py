@@ -110,13 +110,11 @@ class Journal:
         except InputError as e:  # no reason to stop training
             return self._report_once(step, "test pictures", f"{e}; not measured")
         self.summaries.write({f"test/{name}": value for name, value in numbers.items()} | {"test": sheet[tf.newaxis]}, step)
-        words = [f"cycle error {100 * numbers['G_cycle_error']:.1f} and {100 * numbers['F_cycle_error']:.1f} %"]
-        best, now = done.get("best"), {"step": step, **numbers}
-        if self.tests.features:
-            kids = ((G, 1000 * numbers[f"{G}_kid"], 1000 * numbers[f"{G}_kid_standard_error"]) for G in "GF")
-            words = [f"{G} KID×1000 {kid:.1f} ± {error:.1f}" for G, kid, error in kids] + words
-            is_there = best is not None and best["step"] in self.checkpoints.steps()
-            if not is_there or now["G_kid"] + now["F_kid"] < best["G_kid"] + best["F_kid"]:
+        words, now = self.tests.words(numbers), {"step": step, **numbers}
+        best, score = done.get("best"), self.tests.score(now)
+        if score is not None:
+            best_score = self.tests.score(best) if best is not None and best["step"] in self.checkpoints.steps() else None
+            if best_score is None or score < best_score:
                 if self.checkpoints.newest != step:
                     self.save(step)
                 self.checkpoints.keep_as_best(step)

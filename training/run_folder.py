@@ -16,10 +16,11 @@ from pathlib import Path, PurePath
 from typing import Any
 
 from pictures import fingerprints, shards
-from system import cli, patterns, storage
+from system import cli, json_files, patterns, storage
 from system.cli import InputError
+from system.json_files import shown
 from system.storage import AnyPath
-from training.config import Config, read_json, shown
+from training.config import Config
 
 LOCK, DATA, HISTORY, EVALUATION = ".lock", "data.json", "history.jsonl", "evaluation.json"
 PROJECT, EXPORTS = Path(__file__).parents[1], Path("pretrained")  # models land in the latter, of wherever one stands
@@ -95,8 +96,8 @@ def continue_command(run: AnyPath) -> str:
 
 def export_command(run: AnyPath, config: Config) -> str:
     """The command that exports a run. It types names for models where those that are meant without would be of models that ship."""
-    names = shards.model_names(config.X, config.Y)
-    flags = [f"{flag} my_{name}.pb" for flag, name in zip(MODEL_FLAGS, names, strict=True) if ships(EXPORTS / f"{name}.pb")]
+    names = shards.model_names(config.X, config.Y)[: 1 if config.model == "pix2pix" else 2]
+    flags = [f"{flag} my_{name}.pb" for flag, name in zip(MODEL_FLAGS, names, strict=False) if ships(EXPORTS / f"{name}.pb")]
     return " ".join([f"python export_graph.py {_flag('--checkpoint_dir', run)}", *flags])
 
 
@@ -154,7 +155,7 @@ def locked(run: AnyPath) -> Iterator[None]:
 def data_contradictions(run: AnyPath, *readers) -> list[str]:
     """Lists the readers whose files, or shares of them, are not those that the run was begun with. Raises `InputError`."""
     try:
-        begun = read_json(run / DATA)
+        begun = json_files.read(run / DATA)
         for name in (reader.name for reader in readers):
             if not fingerprints.is_one(begun.get(name)):
                 raise InputError(f"{run / DATA}: {name} {shown(begun.get(name))} tells no data; bring a copy back")
@@ -167,23 +168,26 @@ def data_contradictions(run: AnyPath, *readers) -> list[str]:
 def evaluation(run: AnyPath) -> dict[str, dict]:
     """What was measured on test pictures: "last" and "best", each with its step, as far as they exist and can be read."""
     try:
-        found = read_json(run / EVALUATION)
+        found = json_files.read(run / EVALUATION)
     except (OSError, InputError):  # no reason to stop: it is measured again
         return {}
-    needed = {"last": ["step"], "best": ["step", "G_kid", "F_kid"]}
-    return {kind: found[kind] for kind, names in needed.items() if _has_numbers(found.get(kind), names)}
+    return {kind: found[kind] for kind in ("last", "best") if _has_numbers(found.get(kind))}
 
 
-def _has_numbers(found: Any, names: list[str]) -> bool:
-    return isinstance(found, dict) and all(
-        type(found.get(name)) is (int if name == "step" else float) and abs(found[name]) < math.inf for name in names
+def _has_numbers(found: Any) -> bool:
+    return (
+        isinstance(found, dict)
+        and type(found.get("step")) is int
+        and all(type(value) in (int, float) and abs(value) < math.inf for value in found.values())
     )
 
 
 def note_evaluation(run: AnyPath, last: dict[str, Any], best: dict[str, Any] | None) -> None:
-    """Writes what `evaluation` reads."""
+    """Writes what `evaluation` reads; numbers that are not finite, as the PSNR of equal pictures, are left out."""
+    found = {"last": last} | ({"best": best} if best else {})
+    finite = {kind: {name: value for name, value in numbers.items() if abs(value) < math.inf} for kind, numbers in found.items()}
     with storage.atomic_write(run / EVALUATION) as file:
-        file.write_text(json.dumps({"last": last} | ({"best": best} if best else {}), indent=2) + "\n", encoding="utf-8")
+        file.write_text(json.dumps(finite, indent=2) + "\n", encoding="utf-8")
 
 
 def history(run: AnyPath) -> list[dict]:

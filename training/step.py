@@ -1,13 +1,68 @@
-"""What a training step needs beside a model's losses: the learning rate, Adam, the moving average, and the check for finite numbers."""
+"""What a training step needs beside a model's losses: Adam and its rate, moving averages, the check for finite numbers, its graph."""
 
+import functools
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import keras
 import tensorflow as tf
 
-from system.replicas import replicas, update
+from system.replicas import on_replicas, replicas, state, update
 from training.config import Config
+
+Losses = dict[str, tf.Tensor]
+
+
+class Trained(tf.Module):
+    """What the models have in common: a step that changes all that a checkpoint holds.
+
+    A model has `networks`, by name those that it trains, and `averages`, by name the moving averages, each with the network that it is of;
+    `train_replica`, a replica's share of the step; and the names of all `losses` that may come up in it.
+    """
+
+    networks: dict[str, keras.Model]
+    averages: dict[str, tuple[keras.Model, keras.Model]]
+    losses: Sequence[str]
+
+    def __init__(self, name: str, config: Config, decay_start: int, total_steps: int):
+        super().__init__(name=name)
+        self.config = config
+        self.strategy = tf.distribute.get_strategy()
+        self.learning_rate = ConstantThenLinear(config.learning_rate, decay_start, total_steps)
+        self.step = tf.Variable(0, trainable=False, dtype=tf.int64, name="step", aggregation=tf.VariableAggregation.ONLY_FIRST_REPLICA)
+        # of all losses, as some may come and go when a run continues
+        self.not_finite_since = state(tf.zeros(len(self.losses), tf.int64), "not_finite_since")
+
+    def optimizer(self, *networks: keras.Model) -> keras.optimizers.Optimizer:
+        """Adam at the model's learning rate."""
+        return adam(self.config, lambda: self.learning_rate(self.step), [v for network in networks for v in network.trainable_variables])
+
+    def start_averages(self) -> None:
+        """The moving averages begin as the weights."""
+        for average, network in self.averages.values():
+            average.set_weights(network.get_weights())
+
+    @functools.cached_property
+    def train_step(self) -> Callable[[tf.Tensor, tf.Tensor], Losses]:
+        """(x, y) → scalars: one step, as a graph, compiled by XLA on request."""
+        return tf.function(self._train_step, reduce_retracing=True, autograph=False, jit_compile=self.config.xla or None)
+
+    def _train_step(self, x: tf.Tensor, y: tf.Tensor) -> Losses:
+        learning_rate = self.learning_rate(self.step)
+        with self.strategy.scope():
+            scalars = on_replicas(self.train_replica, x, y)
+            for average, network in self.averages.values():
+                update_average(average, network, self.config.ema, self.step)
+        self.step.assign_add(1)
+        return scalars | {"learning_rate": learning_rate}
+
+    def note_not_finite(self, losses: Losses) -> None:
+        """Part of the step: what `non_finite` tells."""
+        note_not_finite(self.not_finite_since, [losses.get(name, 0.0) for name in self.losses], self.step)
+
+    def non_finite(self, weights: bool = True) -> tuple[str, int] | None:
+        """Names the losses that were the first not to be finite, or the weights if they are not, and the step; None if all is well."""
+        return not_finite(self.losses, self.not_finite_since, self.networks.values() if weights else (), self.step)
 
 
 @dataclass

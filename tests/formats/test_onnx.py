@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from conftest import draw, snapshot
+from untrained import EACH_UNET, assert_translates, unet
 
 import export_graph
 import inference
@@ -42,6 +43,13 @@ np.save("translated.npy", translated)
 """
     subprocess.run([sys.executable, "-I", "-c", code], cwd=tmp_path, check=True, capture_output=True)
     np.testing.assert_array_equal(np.load(tmp_path / "translated.npy"), model_files.load(file)(some))
+
+
+@EACH_UNET
+def test_a_unet_translates_the_same(tmp_path, norm, upsample):
+    generator = unet(norm, upsample)
+    onnx.write(generator, {"image_size": 32, "multiple": 8, "smallest": 8}, tmp_path / "model")
+    assert_translates(model_files.load(tmp_path / "model"), generator)
 
 
 def test_the_device_is_the_one_that_onnx_runtime_computes_on(call, file, tmp_path, monkeypatch):

@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from conftest import draw
-from untrained import Shallow, shuffled
+from untrained import EACH_UNET, Shallow, assert_translates, shuffled, unet
 
 from formats import model_files, saved_model, tflite
 from formats.translator import Translator
 from generator import Generator
-from ops import InstanceNormalization
+from networks.layers import InstanceNormalization
 from pictures import images
 from system.devices import number_type
 from utils import convert2float, convert2int
@@ -45,6 +45,14 @@ def signatures(folder):
 
 @pytest.fixture(scope="module")
 def model(folder) -> Translator:
+    return model_files.load(folder)
+
+
+@pytest.fixture(scope="module")
+def unet_model(tmp_path_factory) -> Translator:
+    """A U-Net of batch normalisation that normalises each picture by itself."""
+    folder = tmp_path_factory.mktemp("pretrained") / "labels2facades.pb"
+    model_files.write([(unet("picture", "transpose"), {**METADATA, "generator": "unet", "norm": "instance"}, folder)])
     return model_files.load(folder)
 
 
@@ -174,6 +182,25 @@ def test_batch_normalisation_uses_its_averages_and_has_no_statistics(tmp_path, m
     assert not model.knows_statistics and model.statistics(some) is None and not model.sees_whole_pictures
     assert plainly(generator, some).std() > 10
     assert_same(model(some), plainly(generator, some))
+
+
+@EACH_UNET
+def test_a_unet_translates_the_same(norm, upsample):
+    generator = unet(norm, upsample)
+    functions = saved_model.Functions(generator, METADATA).signatures()
+    assert_translates(lambda some: functions["serving_default"](some)["output_image"].numpy(), generator)
+    assert ("statistics" in functions) == (norm in ("instance", "picture"))
+
+
+def test_a_unets_statistics_are_of_all_parts(unet_model):
+    """One part that is the picture is translated as the picture; and all of a picture's parts give all norms the same as it does."""
+    picture = draw(7, 32, 32)
+    statistics = unet_model.statistics(picture[None])
+    assert statistics.shape == (2, 8 + 8 + 4)
+    assert_same(unet_model(picture[None], statistics), unet_model(picture[None]))
+    twice = unet_model.statistics(np.stack([picture, picture]))
+    np.testing.assert_allclose(twice, statistics, rtol=1e-3, atol=1e-5)
+    assert not np.allclose(unet_model.statistics(np.stack([picture, 255 - picture])), statistics, rtol=0.1)
 
 
 @pytest.mark.parametrize("difference", [0, 1, 2])

@@ -7,7 +7,7 @@ import pytest
 import tensorflow as tf
 from conftest import draw
 from tensorflow.lite.tools import flatbuffer_utils
-from untrained import Shallow
+from untrained import EACH_UNET, Shallow, assert_translates, unet
 
 from formats import model_files, tflite
 from generator import Generator
@@ -38,6 +38,21 @@ def test_it_runs_without_any_code_of_the_project(file):
         assert np.abs(translated - plain(some)).max() < 1
 
 
+@EACH_UNET
+def test_a_unet_translates_the_same(tmp_path, norm, upsample):
+    generator = unet(norm, upsample)
+    tflite.write(generator, {**METADATA, "multiple": 8, "smallest": 8}, tmp_path / "model")
+    assert_translates(model_files.load(tmp_path / "model"), generator)
+
+
+@pytest.mark.parametrize(("quantize", "levels"), [("float16", 3), ("int8", 60)])
+def test_a_unet_of_fewer_bits(tmp_path, quantize, levels):
+    generator = unet("batch", "transpose", ngf=16)
+    tflite.write(generator, {**METADATA, "multiple": 8, "smallest": 8, "quantize": quantize}, tmp_path / "model")
+    assert_translates(model_files.load(tmp_path / "model"), generator, levels)
+    assert (tmp_path / "model").stat().st_size < (2.5 if quantize == "float16" else 1.5) * generator.count_params()
+
+
 def test_weights_of_fewer_bits_take_less_room(tmp_path):
     generator, size = Shallow(64), {}
     for name, more in (("whole", {}), ("float16", {"quantize": "float16"}), ("int8", {"quantize": "int8"})):
@@ -46,11 +61,13 @@ def test_weights_of_fewer_bits_take_less_room(tmp_path):
     assert 0.5 < size["float16"] / size["whole"] < 0.6 and size["int8"] / size["whole"] < 0.4
 
 
-def test_an_upconvolution_in_subpixels_is_the_transposed_one():
-    x, kernel = (np.random.default_rng(0).normal(size=shape).astype(np.float32) for shape in ((2, 3, 5, 4), (3, 3, 2, 4)))
-    expected = tf.nn.conv2d_transpose(x, kernel, (2, 7, 11, 2), 2, "VALID")[:, 1:, 1:]
-    padded = np.pad(x, [(0, 0), (0, 1), (0, 1), (0, 0)])
+@pytest.mark.parametrize(("size", "before"), [(3, 0), (4, 1)])
+def test_an_upconvolution_in_subpixels_is_the_transposed_one(size, before):
+    x, kernel = (np.random.default_rng(0).normal(size=shape).astype(np.float32) for shape in ((2, 3, 5, 4), (size, size, 2, 4)))
+    expected = tf.nn.conv2d_transpose(x, kernel, (2, 4 + size, 8 + size, 2), 2, "VALID")[:, 1:7, 1:11]
+    padded = np.pad(x, [(0, 0), (before, 1), (before, 1), (0, 0)])
     ours = tf.nn.depth_to_space(tf.nn.conv2d(padded, tflite.subpixels(kernel), 1, "VALID"), 2)
+    ours = ours[:, 1:-1, 1:-1] if before else ours
     np.testing.assert_allclose(ours, expected, atol=1e-5)
 
 

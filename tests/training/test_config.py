@@ -51,6 +51,53 @@ def test_what_is_given_is_taken():
     assert (settings.load_size, settings.n_res_blocks) == (256, 0)
 
 
+@pytest.mark.parametrize(
+    ("image_size", "levels"), [(32, 5), (36, 2), (64, 6), (96, 5), (128, 7), (192, 6), (256, 8), (320, 6), (512, 8), (1024, 8)]
+)
+def test_a_unets_levels_follow_from_the_image_size(image_size, levels):
+    settings = Config(generator="unet", image_size=image_size)
+    assert (settings.unet_levels, settings.upsample, settings.n_res_blocks) == (levels, "transpose", None)
+    assert image_size % 2**settings.unet_levels == 0
+    assert Config(generator="unet", image_size=image_size, unet_levels=2, upsample="resize").unet_levels == 2
+    assert Config(generator="unet", image_size=512, unet_levels=9).unet_levels == 9
+    assert (Config(image_size=image_size).unet_levels, Config(image_size=image_size).upsample) == (None, "resize")
+
+
+@pytest.mark.parametrize(("image_size", "most"), [(32, 3), (48, 4), (92, 4), (96, 5)])
+def test_the_last_layer_of_a_discriminator_is_not_empty(image_size, most):
+    """TensorFlow would say nothing."""
+    assert Config(image_size=image_size, n_layers_D=most).n_layers_D == most
+    assert Config(image_size=image_size, discriminator="pixel", n_layers_D=5).n_layers_D == 5  # it has none of these
+    if most < 5:
+        with pytest.raises(
+            InputError, match=f"^--n_layers_D {most + 1}: needs pictures of {3 << most + 1} pixels .* {image_size}; use fewer"
+        ):
+            Config(image_size=image_size, n_layers_D=most + 1)
+
+
+@pytest.mark.parametrize("norm", ["instance", "batch", "none"])
+def test_batch_norm_of_batches_of_one_is_of_the_picture(norm):
+    assert Config(norm=norm).normalization == ("picture" if norm == "batch" else norm)
+    assert Config(norm=norm, batch_size=2).normalization == norm
+    assert Config(norm=norm, batch_of_one="averages").normalization == norm
+
+
+@pytest.mark.parametrize(
+    ("settings", "typed", "words"),
+    [
+        ({"generator": "unet"}, {"n_res_blocks": 6}, "--n_res_blocks 6: is for --generator resnet, and this is unet; leave it out"),
+        ({}, {"unet_levels": 4}, "--unet_levels 4: is for --generator unet, and this is resnet; leave it out"),
+        ({"discriminator": "pixel"}, {"n_layers_D": 2}, "--n_layers_D 2: is for --discriminator patch, and this is pixel; leave it out"),
+    ],
+)
+def test_flags_of_a_network_that_was_not_chosen_are_refused(settings, typed, words):
+    """With the value that was typed, which a run that continues does not take."""
+    for config_ in (Config(**settings), Config(**settings, **typed)):
+        with pytest.raises(InputError, match=f"^{words}$"):
+            config_.check_typed({"ngf": 8, **typed})
+    Config(**settings).check_typed({"ngf": 8, **settings})
+
+
 def test_epochs_at_either_learning_rate_suffice():
     assert Config(n_epochs=0).n_epochs_decay == Config(n_epochs_decay=0).n_epochs == 100
     with pytest.raises(InputError, match="nothing to train"):
@@ -58,7 +105,8 @@ def test_epochs_at_either_learning_rate_suffice():
 
 
 def test_the_architecture_is_what_shapes_weights():
-    assert config.ARCHITECTURE == ("norm", "upsample", "n_res_blocks", "ngf", "ndf")
+    expected = {"model", "generator", "norm", "affine", "upsample", "n_res_blocks", "unet_levels", "ngf"}
+    assert set(config.ARCHITECTURE) == expected | {"discriminator", "n_layers_D", "ndf"}
 
 
 def test_the_chapters_recipe_is_the_chapters():
@@ -131,7 +179,16 @@ def test_a_number_is_not_negative_not_infinite_and_a_number(refuse, name, value)
 @pytest.mark.parametrize(
     "argv, words",
     [
-        (("--norm", "none"), ["--norm", "'none'", "instance", "batch"]),
+        (("--norm", "layer"), ["--norm", "'layer'", "instance", "batch", "none"]),
+        (("--generator", "vae"), ["--generator", "vae", "resnet", "unet"]),
+        (("--discriminator", "patches"), ["--discriminator", "patches", "patch", "pixel"]),
+        (("--n_layers_D", "6"), ["--n_layers_D", "6", "from 1 to 5"]),
+        (("--n_layers_D", "4", "--image_size", "32"), ["--n_layers_D 4", "48 pixels", "--image_size is 32", "use fewer"]),
+        (("--generator", "unet", "--unet_levels", "1"), ["--unet_levels", "1", "at least 2"]),
+        (("--generator", "unet", "--unet_levels", "7", "--image_size", "192"), ["--unet_levels 7", "multiples of 128", "192", "at most 6"]),
+        (("--unet_levels", "7"), ["--unet_levels 7", "--generator unet", "leave it out"]),
+        (("--generator", "unet", "--n_res_blocks", "0"), ["--n_res_blocks 0", "--generator resnet", "leave it out"]),
+        (("--discriminator", "pixel", "--n_layers_D", "3"), ["--n_layers_D 3", "--discriminator patch", "leave it out"]),
         (("--upsample", "bilinear"), ["--upsample", "bilinear", "transpose", "resize"]),
         (("--image_size", "30"), ["--image_size", "30", "at least 32"]),
         (("--image_size", "130"), ["--image_size", "130", "use 128 or 132"]),
@@ -170,10 +227,15 @@ def test_a_run_keeps_its_settings(tmp_path, settings):
 @pytest.mark.parametrize(
     "change, words",
     [
-        ({"format_version": 2}, 'format_version 2, generator "resnet"; this program reads 1 and "resnet": take the version that wrote the'),
-        ({"generator": "unet"}, 'format_version 1, generator "unet"; this program reads 1 and "resnet": take'),
-        ({"generator": [None]}, 'format_version 1, generator [null]; this program reads 1 and "resnet": take'),
-        ({"ngf": "64", "norm": "no"}, 'norm "no" is unknown: use "instance" or "batch"; ngf "64" is no whole number: put one there'),
+        ({"format_version": 2}, "format_version 2; this program reads 1: take the version that wrote it"),
+        ({"generator": "transformer"}, 'generator "transformer" is unknown: use "resnet" or "unet"'),
+        ({"generator": [None]}, 'generator [null] is unknown: use "resnet" or "unet"'),
+        ({"generator": "unet", "unet_levels": 9}, "--unet_levels 9: the sides of its pictures are multiples of 512, and --image_size 256"),
+        ({"batch_of_one": "none"}, 'batch_of_one "none" is unknown: use "picture" or "averages"'),
+        (
+            {"ngf": "64", "norm": "no"},
+            'norm "no" is unknown: use "instance" or "batch" or "none"; ngf "64" is no whole number: put one there',
+        ),
         ({"ngf": None}, "ngf null is no whole number: put one there"),
         ({"ngf": True}, "ngf true is no whole number: put one there"),
         ({"image_size": 130}, "image_size 130 is not a multiple of 4: use 128 or 132"),
@@ -219,8 +281,8 @@ def test_a_config_that_was_not_written_by_this_program_is_refused(tmp_path, chan
         (b'"text"', '"text" instead of names with values; '),
         (b"7", "7 instead of names with values; "),
         (b"NaN", "NaN instead of names with values; "),
-        (b"{}", "format_version null, generator null; this program reads 1"),
-        (b'{"format_version": 1}', "format_version 1, generator null; "),
+        (b"{}", "format_version null; this program reads 1: "),
+        (b'{"format_version": "1"}', 'format_version "1"; this program reads 1: '),
         (b"\xff\xfe", "no valid JSON; bring a copy back"),
         (b"[" * 100_000, "no valid JSON; bring a copy back"),
         (b'{"ngf": ' + b"9" * 5000 + b"}", "no valid JSON; bring a copy back"),
@@ -234,16 +296,27 @@ def test_what_is_no_config_is_refused(tmp_path, content, words):
     assert str(error.value).startswith(f"{tmp_path / 'config.json'}: {words}")
 
 
-def test_a_run_keeps_the_decoder_that_it_was_begun_with(tmp_path):
-    """One from before there was a choice has no word of it, and the decoder of that time."""
-    assert Config().decoder == "exact" and not hasattr(train.parse([]), "decoder")
+@pytest.mark.parametrize(("name", "now", "then"), [("decoder", "exact", "fast"), ("batch_of_one", "picture", "averages")])
+def test_a_run_keeps_what_it_was_begun_with(tmp_path, name, now, then):
+    """One from before there was a choice has no word of it, and what was done at that time."""
+    assert getattr(Config(), name) == now and not hasattr(train.parse([]), name)
     Config().save(tmp_path)
-    assert Config.load(tmp_path).decoder == "exact"
+    assert getattr(Config.load(tmp_path), name) == now
     settings = json.loads((tmp_path / "config.json").read_text())
-    del settings["decoder"]
+    del settings[name]
     (tmp_path / "config.json").write_text(json.dumps(settings))
     before = Config.load(tmp_path)
-    assert before.decoder == "fast" and before.changed({"n_epochs": 3})[0].decoder == "fast"
+    assert getattr(before, name) == then and getattr(before.changed({"n_epochs": 3})[0], name) == then
+
+
+def test_a_run_from_before_there_were_other_networks_has_the_ones_of_that_time(tmp_path):
+    Config(norm="batch", n_res_blocks=3).save(tmp_path)
+    settings = json.loads((tmp_path / "config.json").read_text())
+    for name in ("model", "affine", "dropout", "unet_levels", "discriminator", "n_layers_D", "batch_of_one"):
+        del settings[name]
+    (tmp_path / "config.json").write_text(json.dumps(settings))
+    assert Config.load(tmp_path) == Config(norm="batch", n_res_blocks=3, batch_of_one="averages")
+    assert Config.load(tmp_path).normalization == "batch"
 
 
 def test_a_config_can_come_out_of_any_editor(tmp_path):
@@ -275,8 +348,18 @@ def test_a_run_needs_a_folder_and_a_config(tmp_path):
 FREE = {"X": "x", "Y": "y", "real_label": 0.9, "lambda1": 5.0, "lambda2": 5.0, "lambda_identity": 0.25, "learning_rate": 1e-4, "beta1": 0.9}
 FREE |= {"n_epochs": 5, "n_epochs_decay": 6, "max_steps": 9, "log_every": 1, "image_every": 2, "save_every": 3, "keep_every": 7}
 FREE |= {"skip_bad_records": True, "xla": True, "X_test": "x", "Y_test": "y", "features": "none", "eval_every": 5}
+FREE |= {"lambda_L1": 50.0, "lambda_GAN": 0.0}
 FIXED = {"image_size": 128, "load_size": 300, "batch_size": 2, "use_lsgan": False, "norm": "batch", "upsample": "transpose", "ndf": 8}
 FIXED |= {"n_res_blocks": 6, "ngf": 8, "pool_size": 0, "ema": 0.5, "seed": 1, "precision": "bfloat16", "shard_data": True, "init_from": "x"}
+FIXED |= {
+    "model": "pix2pix",
+    "generator": "unet",
+    "affine": False,
+    "dropout": True,
+    "unet_levels": 4,
+    "discriminator": "pixel",
+    "n_layers_D": 2,
+}
 
 
 def test_every_setting_is_fixed_or_free():

@@ -258,7 +258,7 @@ def test_an_event_begins_a_new_line_after_half_a_one(tmp_path, remote):
 
 
 def test_a_damaged_evaluation_is_as_none(tmp_path):
-    best = ['{"step": "x"}', '{"step": 3}', '{"step": 3, "G_kid": 0.5, "F_kid": NaN}', '{"step": 3.0, "G_kid": 0.5, "F_kid": 0.5}', "[3]"]
+    best = ['{"step": "x"}', '{"step": 3, "G_kid": 0.5, "F_kid": NaN}', '{"step": 3.0, "G_kid": 0.5, "F_kid": 0.5}', "[3]"]
     texts = ["", "[]", "null", "\0", "[" * 10_000, '{"best": 3, "last": 3}', '{"last": {"step": true}}', '{"last": {"step": null}}']
     for text in (*texts, *(f'{{"best": {wrong}, "last": {{"step": 4}}}}' for wrong in best)):
         (tmp_path / "evaluation.json").write_text(text)

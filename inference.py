@@ -174,17 +174,9 @@ def find(args: argparse.Namespace, unreadable: list[str]) -> tuple[AnyPath | Non
         raise InputError(f"--input {args.input}: is a pipe or a device; a picture from a pipe is read with --input -")
     if source.exists():
         return None, [source]
-    if not storage.is_pattern(args.input):
+    if not finding.is_pattern(args.input):
         raise InputError(f"--input {args.input}: no such picture or folder")
-    folder, errors = storage.pattern_parts(args.input)[0], []
-    files = sorted(file for file in map(storage.path, storage.glob(args.input, errors.append)) if not file.is_dir())
-    made, within = storage.resolve(output), storage.resolve(folder)
-    if made != within and made not in within.parents:
-        files = [file for file in files if made not in storage.resolve(file).parents]
-    if not files:
-        raise InputError(f"--input {args.input}: no file is called like that")
-    unreadable += map(storage.told_unreadable, errors)
-    return folder, files
+    return finding.pattern_parts(args.input)[0], images.matching(args.input, output, unreadable)
 
 
 def check_collisions(source: str, jobs: list[Job]) -> None:

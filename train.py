@@ -36,8 +36,11 @@ def main(argv: list[str] | None = None) -> int:
     typed = {k: v for k, v in vars(args).items() if k in Config.__dataclass_fields__}
     settings = RECIPES.get(args.recipe, {}) | typed
     run = None
+    model = settings.get("model", Config.model)
+    if args.recipe and model != "cyclegan":
+        raise InputError(f"--recipe {args.recipe}: is for --model cyclegan; leave it out, or leave --model {model} out")
     if args.load_model is None:
-        settings = MODELS[settings.get("model", Config.model)] | settings
+        settings = MODELS[model] | settings
         Config(**settings).check_typed(typed)  # before TensorFlow is loaded, which takes a while
     elif args.run_name is not None:
         raise InputError(f"--run_name {args.run_name}: a run that continues keeps its folder; leave out --run_name or --load_model")

@@ -128,8 +128,8 @@ class InstanceNormalization(keras.layers.Layer):
 class BatchNormalization(keras.layers.BatchNormalization):
     """Each channel to mean 0 and variance 1 over the batch; once trained, of the batches seen. `affine`: see `InstanceNormalization`."""
 
-    def __init__(self, affine: bool = True, **kwargs):
-        super().__init__(momentum=0.9, epsilon=1e-5, **kwargs)
+    def __init__(self, affine: bool = True, momentum: float = 0.9, epsilon: float = 1e-5, **kwargs):
+        super().__init__(momentum=momentum, epsilon=epsilon, **kwargs)
         self.affine = affine
 
     def build(self, shape):

@@ -13,7 +13,7 @@ from PIL import Image, ImageDraw, ImageFont, ImageOps
 from pictures import chunks, colours, metadata, opening
 from pictures.metadata import Metadata
 from pictures.opening import HEIF_REMEDY, MAX_PIXELS, PictureError
-from system import storage
+from system import finding, storage
 from system.cli import InputError, on_one_line
 from system.storage import AnyPath
 
@@ -36,16 +36,14 @@ def find(folder: str | AnyPath, without: AnyPath | None = None, unreadable: list
         raise InputError(f"{folder}: no such folder")
     taken, out = (*SUFFIXES, *(HEIF if _heif_is_installed() else ())), without and storage.resolve(without)
     files, others, kept, errors = [], [], [], []
-    for root, folders, names in storage.walk(folder, errors.append):
-        kept += [root / name for name in folders if name.lower() in storage.MACHINES]
-        folders[:] = [name for name in folders if not name.startswith(".") and name.lower() not in storage.MACHINES]
+    for root, folders, names in finding.walk(folder, errors.append, kept.append):
         folders[:] = [name for name in folders if out is None or storage.resolve(root / name) != out]
         for file in (root / name for name in names if not name.startswith(".")):
             if (suffix := file.suffix.lower()) in taken:
                 files.append(file)
             elif suffix in (*HEIF, *OTHERS):
                 others.append(file)
-    problems = [storage.told_unreadable(e) for e in errors]
+    problems = [finding.told_unreadable(e) for e in errors]
     if not files:
         told = f"; there is {_told(others)}" if others else "".join(f"; {problem}" for problem in problems[:1])
         raise InputError(f"{folder}: no picture in this folder (looked for {' '.join(taken)}){told}")
@@ -68,7 +66,7 @@ def _told(others: list[AnyPath]) -> str:
 
 def _told_machines(folders: list[AnyPath], suffixes: tuple[str, ...]) -> str:
     """Says which folders are not people's, and how many pictures are in them."""
-    walks = (storage.walk(folder, lambda e: None) for folder in folders)
+    walks = (finding.walk(folder, lambda e: None) for folder in folders)
     count = sum(name.lower().endswith(suffixes) for walk in walks for _, _, names in walk for name in names)
     more = f" and {len(folders) - 1} more folders" if len(folders) > 1 else ", a folder"
     pictures = "1 picture" if count == 1 else f"{count} pictures"

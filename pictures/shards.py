@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
-from system import storage
+from system import finding, storage
 from system.cli import InputError
 from system.storage import AnyPath
 
@@ -58,14 +58,14 @@ def find(data: Files) -> list[str]:
 
 
 def _find(data: str) -> list[str]:
-    if data.lower().startswith(("file://", "~/")):  # which open() does not know
+    if data.lower().startswith(("file:/", "~/")):  # which open() does not know
         data = str(storage.path(data))
     if storage.path(data).is_file():
         return [data]
     if _SPEC.fullmatch(data):
         return share(data)
-    if storage.is_pattern(data):
-        files = sorted(file for file in storage.glob(data) if storage.path(file).is_file())
+    if finding.is_pattern(data):
+        files = [file for file in finding.glob(data) if storage.path(file).is_file()]
         if not files:
             raise InputError(f"{data}: no file is called like that; make one with build_data.py")
         _check_complete(data, files)

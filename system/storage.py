@@ -7,13 +7,11 @@ Remote storage is reached through `tf.io.gfile`. There a file is renamed at once
 import argparse
 import contextlib
 import errno
-import glob as local_glob
 import os
 import re
 import secrets
 import shutil
-from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import unquote
 
@@ -22,16 +20,13 @@ from system.cli import InputError
 from system.remote import RemotePath, os_errors
 
 AnyPath = Path | RemotePath
-# Folders that systems and storage devices keep for themselves: thumbnails, what was deleted, what was rescued. In lower case.
-MACHINES = {"@eadir", "@recycle", "@recently-snapshot", "@tmp", "#recycle", "#snapshot", "$recycle.bin", "recycler", "recycled"}
-MACHINES |= {"system volume information", "network trash folder", "temporary items", "lost+found", "__macosx"}
 
 
 def path(text: str | os.PathLike) -> AnyPath:
     """A typed path → a `RemotePath` if it is scheme://…, else a `Path`; file:///… is one of this machine, with %20 for a space."""
     text = os.fspath(text)
-    if text.lower().startswith("file://"):
-        return Path(unquote(text[len("file://") :].removeprefix("localhost")))
+    if found := re.match("file:(//(localhost)?)?(?=/)", text, re.IGNORECASE):
+        return Path(unquote(text[found.end() :]))
     return RemotePath(text) if "://" in text else Path(text).expanduser() if text.startswith("~/") else Path(text)
 
 
@@ -40,89 +35,6 @@ def file_path(text: str) -> AnyPath:
     if text.endswith("/"):
         raise argparse.ArgumentTypeError(f"{text} ends in a slash, as folders do: name a file")
     return path(text)
-
-
-def walk(folder: AnyPath, unreadable: Callable[[OSError], None] | None = None) -> Iterator[tuple[AnyPath, list[str], list[str]]]:
-    """As `os.walk`, links followed: yields each folder, the names of those in it, which can be taken out, and its files' names, sorted.
-
-    A folder comes once, however many links lead there, and by its own name rather than by a link's. `unreadable` is called with the error
-    of one that cannot be read, which is raised without.
-    """
-    if not isinstance(folder, Path):
-        with os_errors(folder) as gfile:
-            for root, folders, names in gfile.walk(str(folder)):
-                folders[:] = [name.rstrip("/") for name in folders]
-                yield RemotePath(root), folders, names
-        return
-    seen, left = set(), deque([folder])
-    while left:
-        root = left.popleft()
-        if (one := identity(root)) in seen:
-            continue
-        seen.add(one)
-        try:
-            entries = sorted(os.scandir(root), key=lambda entry: entry.name)
-        except OSError as e:
-            if unreadable is None:
-                raise
-            unreadable(e)
-            continue
-        folders = [entry.name for entry in entries if _is_folder(entry)]
-        yield root, folders, [entry.name for entry in entries if not _is_folder(entry)]
-        for name in folders:
-            left.append(root / name) if os.path.islink(root / name) else left.appendleft(root / name)
-
-
-def told_unreadable(error: OSError) -> str:
-    """Names a folder that `walk` could not read, and says why."""
-    return f"{error.filename}: a folder that cannot be read ({error.strerror})"
-
-
-def _is_folder(entry: os.DirEntry) -> bool:
-    with contextlib.suppress(OSError):  # a link to itself, or to what is out of reach
-        return entry.is_dir()
-    return False
-
-
-def is_pattern(text: str) -> bool:
-    """Tells whether a name that was typed can stand for several; it need not, as names can have these characters, too."""
-    return bool(re.search(r"[*?[]", text))
-
-
-def pattern_parts(text: str) -> tuple[AnyPath, str]:
-    """A pattern → the folder that is named before it begins, and the rest. What is there by its name is no pattern: "[2024] trip/*.png"."""
-    whole = path(text)
-    for number, part in enumerate(whole.parts):
-        above = type(whole)(*whole.parts[:number])
-        if is_pattern(part) and not lexists(above / part):
-            return above, "/".join(whole.parts[number:])
-    return whole, ""
-
-
-def glob(text: str, unreadable: Callable[[OSError], None] = lambda e: None) -> list[str]:
-    """The files and folders whose names match; * and ? stand for no slash, and ** for any folders but hidden ones and `MACHINES`.
-
-    Where nothing does, brackets may be part of the names. `unreadable` is called with the error of a folder that ** cannot look into.
-    """
-    folder, pattern = pattern_parts(text)
-    return _glob(folder, pattern, unreadable) or (_glob(folder, pattern.replace("[", "[[]"), unreadable) if "[" in pattern else [])
-
-
-def _glob(folder: AnyPath, pattern: str, unreadable: Callable[[OSError], None]) -> list[str]:
-    parts = pattern.split("/")
-    if "**" in parts:
-        at, found = parts.index("**"), []
-        for start in (each for each in map(path, _glob(folder, "/".join(parts[:at]), unreadable)) if each.is_dir()):
-            for root, folders, _ in walk(start, unreadable):
-                folders[:] = [name for name in folders if not name.startswith(".") and name.lower() not in MACHINES]
-                found += _glob(root, "/".join(parts[at + 1 :]) or "*", unreadable)
-        return found
-    if not pattern:
-        return [str(folder)] if lexists(folder) else []
-    if isinstance(folder, Path):
-        return local_glob.glob(pattern if folder == Path() else os.path.join(local_glob.escape(str(folder)), pattern))
-    with os_errors(folder) as gfile:
-        return gfile.glob(f"{folder}/{pattern}")
 
 
 def size(file: AnyPath) -> int:
@@ -160,7 +72,7 @@ def replace(source: AnyPath, target: AnyPath) -> None:
             gfile.rename(str(source), str(target), overwrite=True)
             return
         target.mkdir()  # raises `FileExistsError`
-        files = [root / name for root, _, names in walk(source) for name in names]
+        files = [RemotePath(root) / name for root, _, names in gfile.walk(str(source)) for name in names]
         for file in sorted(files, key=lambda file: (len(file.parts), file), reverse=True):
             moved = target / file.relative_to(source).as_posix()
             gfile.makedirs(str(moved.parent))

@@ -150,15 +150,15 @@ def snapshot(folder: Path) -> dict[str, bytes]:
     return {str(f.relative_to(folder)): f.read_bytes() for f in sorted(folder.rglob("*")) if f.is_file()}
 
 
-def write_records(file: Path, pictures: list[np.ndarray]) -> Path:
-    """Writes pictures as PNG records named 0.png, 1.png, …"""
+def write_records(file: Path, pictures: list[np.ndarray], pairs: bytes = b"") -> Path:
+    """Writes pictures as PNG records named 0.png, 1.png, …; `pairs` tells of which set of pairs they are."""
     import tensorflow as tf
 
     from pictures.records import to_record
 
     with tf.io.TFRecordWriter(str(file)) as writer:
         for i, picture in enumerate(pictures):
-            writer.write(to_record(f"{i}.png", images.encode(picture)))
+            writer.write(to_record(f"{i}.png", images.encode(picture), pairs))
     return file
 
 

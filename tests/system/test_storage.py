@@ -17,7 +17,7 @@ import export_graph
 import inference
 import train
 from pictures import images
-from system import cli, storage
+from system import cli, finding, storage
 from system.storage import AnyPath, RemotePath
 
 numbers = itertools.count()
@@ -38,7 +38,7 @@ def place(request, tmp_path) -> AnyPath:
 
 def snapshot(folder: AnyPath) -> dict[str, bytes]:
     """Every file below a folder with its content."""
-    files = [root / name for root, _, names in storage.walk(folder) for name in names]
+    files = [root / name for root, _, names in finding.walk(folder) for name in names]
     return {file.relative_to(folder).as_posix(): file.read_bytes() for file in sorted(files)}
 
 
@@ -215,8 +215,8 @@ def test_all_of_a_folder_can_be_walked_moved_and_removed(place):
 def test_names_are_found_by_a_pattern(place):
     for name in ("x-1", "x-2", "y-1"):
         (place / name).write_text("")
-    assert sorted(storage.glob(f"{place}/x-*")) == [f"{place}/x-1", f"{place}/x-2"]
-    assert storage.glob(f"{place}/z*") == []
+    assert finding.glob(f"{place}/x-*") == [f"{place}/x-1", f"{place}/x-2"]
+    assert finding.glob(f"{place}/z*") == []
 
 
 def test_patterns_reach_into_folders_below(place):
@@ -225,7 +225,7 @@ def test_patterns_reach_into_folders_below(place):
         (place / name).write_text("")
 
     def found(pattern):
-        return sorted(name.removeprefix(f"{place}/") for name in storage.glob(f"{place}/{pattern}"))
+        return sorted(name.removeprefix(f"{place}/") for name in finding.glob(f"{place}/{pattern}"))
 
     assert found("**/*.png") == ["1.png", "a/2.png", "a/b/4.png"]
     assert found("a/**/4.png") == ["a/b/4.png"] and found("?/**/b/*") == ["a/b/4.png"] and found("**/*.gif") == []
@@ -245,8 +245,8 @@ def test_a_pattern_begins_where_no_name_is_meant(tmp_path, monkeypatch):
         "x": ("x", ""),
         "b*/c": ("b*/c", ""),
     }.items():
-        assert storage.pattern_parts(text) == (Path(folder), pattern)
-    assert storage.pattern_parts("ram://b/x/*/y") == (RemotePath("ram://b/x"), "*/y")
+        assert finding.pattern_parts(text) == (Path(folder), pattern)
+    assert finding.pattern_parts("ram://b/x/*/y") == (RemotePath("ram://b/x"), "*/y")
 
 
 def test_a_remote_folder_moves_so_that_what_its_readers_look_for_comes_last(monkeypatch):

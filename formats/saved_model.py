@@ -54,19 +54,19 @@ def write(generator: keras.Model, metadata: dict, folder: AnyPath, xla: bool = F
     metadata["quantize"], if any, is "float16": weights are kept in it. Raises `RuntimeError` if the model translates otherwise.
     """
     module = tf.Module()
-    module.functions = Functions(generator, metadata, xla).signatures()
+    functions = Functions(generator, metadata, xla)
+    module.weights, module.functions = functions.weights, functions.signatures()
     tf.saved_model.save(module, str(folder), module.functions)
     check(folder, generator, close="quantize" in metadata)
 
 
 class Functions:
-    """What an exported model can be asked. The weights are constants, stored once for all of it."""
+    """What an exported model can be asked. The weights are stored once for all of it, in variables: of constants each function has a copy."""
 
     def __init__(self, generator: keras.Model, metadata: dict, xla: bool = False):
         self.generator, self.metadata = generator, metadata
         kept_as = "float16" if metadata.get("quantize") else "float32"
-        values = [w.numpy().astype(kept_as) for w in generator.weights]
-        self.weights = tf.function(lambda: [tf.cast(tf.constant(v), tf.float32) for v in values], input_signature=[], autograph=False)
+        self.weights = [tf.Variable(w.numpy().astype(kept_as), trainable=False) for w in generator.weights]
         self.generate = tf.function(self._generate, jit_compile=xla or None, autograph=False)
 
     def signatures(self) -> dict[str, Callable]:
@@ -91,7 +91,8 @@ class Functions:
         for axis in (1, 2):
             index = network.padding(tf.shape(pictures)[axis], self.generator.multiple, self.generator.smallest, keras.ops)
             pictures = tf.gather(pictures, index, axis=axis)
-        with keras.StatelessScope(state_mapping=zip(self.generator.weights, self.weights(), strict=True)):
+        weights = [tf.cast(weight, tf.float32) for weight in self.weights]
+        with keras.StatelessScope(state_mapping=zip(self.generator.weights, weights, strict=True)):
             return network.replay(self.generator, convert2float(pictures), emit)
 
     def _generate(self, pictures: tf.Tensor, norm: Norm | None = None) -> tf.Tensor:

@@ -1,8 +1,9 @@
 """The generators: Johnson et al.'s ResNet as CycleGAN uses it (Zhu et al. 2017, appendix 7.2), pix2pix' U-Net (Isola et al. 2017)."""
 
+import contextlib
 import functools
 import itertools
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 import keras
 import tensorflow as tf
@@ -86,6 +87,19 @@ def build_generator(config: Config, name: str) -> Generator | UNet:
         if config.generator == "unet":
             return UNet(config.ngf, config.unet_levels, **common)
         return Generator(config.ngf, config.n_res_blocks, **common)
+
+
+@contextlib.contextmanager
+def without_dropout(generator: keras.Model) -> Iterator[None]:
+    """In this block nothing is dropped, in training either."""
+    seeds = {layer: layer.seed for layer in generator.layers if isinstance(layer, Dropout)}
+    try:
+        for layer in seeds:
+            layer.seed = None
+        yield
+    finally:
+        for layer, seed in seeds.items():
+            layer.seed = seed
 
 
 def seed_dropout(generators: Iterable[keras.Model], seed: int, step: tf.Variable) -> None:

@@ -10,7 +10,7 @@ import numpy as np
 import tensorflow as tf
 
 from discriminator import build_discriminator
-from generator import build_generator, seed_dropout
+from generator import build_generator, seed_dropout, without_dropout
 from system.replicas import average_statistics, mean
 from training.config import Config
 from training.health import GeneratorHealth, RunningMean
@@ -41,6 +41,20 @@ class GAN(Trained):
         """The loss of a discriminator that cannot tell real from generated pictures."""
         answer = tf.fill([1], tf.cast(self.config.real_label / 2 if self.config.use_lsgan else 0, dtype))
         return self.discriminator_loss(answer, answer)
+
+    def averages_off(self, **inputs: tf.Tensor) -> dict[str, tf.Tensor]:
+        """How far what generators make with batch norm's averages is from what they make in training: a mean, as a share of the range.
+
+        `inputs`: pictures (B, H, W, 3), by the generator's name. Nothing without batch norm, or with batches of one.
+        """
+        if self.config.normalization != "batch":
+            return {}
+        found = {}
+        for name, picture in inputs.items():
+            network = self.networks[name]
+            with keras.StatelessScope(), without_dropout(network):  # the averages stay as they are
+                found[f"health/{name}_averages_off"] = l1(network(picture, training=False), network(picture, training=True)) / 2
+        return found
 
     def translators(self) -> list[Callable[[np.ndarray], np.ndarray]]:
         """The generators, or their moving averages if there are any, as functions of one picture, uint8 (H, W, 3), as they are exported."""
@@ -151,7 +165,7 @@ class CycleGAN(GAN):
         pictures = {"X/input": x, "X/generated": fake_y, "X/reconstruction": self.F(fake_y)}
         pictures |= {"Y/input": y, "Y/generated": fake_x, "Y/reconstruction": self.G(fake_x)}
         answers = {"D_Y/true": self.D_Y(y), "D_Y/fake": self.D_Y(fake_y), "D_X/true": self.D_X(x), "D_X/fake": self.D_X(fake_x)}
-        return {name: convert2int(picture) for name, picture in pictures.items()} | answers
+        return {name: convert2int(picture) for name, picture in pictures.items()} | answers | self.averages_off(G=x, F=y)
 
 
 def of_pictures(generator: keras.Model) -> Callable[[np.ndarray], np.ndarray]:

@@ -90,7 +90,7 @@ class Pix2Pix(GAN):
         fake_y = self.G(x)
         pictures = {"X/input": x, "X/generated": fake_y, "X/truth": y}
         answers = {"D/true": self.D(beside(x, y)), "D/fake": self.D(beside(x, fake_y))}
-        return {name: convert2int(picture) for name, picture in pictures.items()} | answers
+        return {name: convert2int(picture) for name, picture in pictures.items()} | answers | self.averages_off(G=x)
 
 
 def beside(x: tf.Tensor, y: tf.Tensor) -> tf.Tensor:

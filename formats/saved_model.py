@@ -61,7 +61,7 @@ def write(generator: keras.Model, metadata: dict, folder: AnyPath, xla: bool = F
 
 
 class Functions:
-    """What an exported model can be asked. The weights are stored once for all of it, in variables: of constants each function has a copy."""
+    """What an exported model can be asked. Its weights are variables, stored once: of constants each function would have copies."""
 
     def __init__(self, generator: keras.Model, metadata: dict, xla: bool = False):
         self.generator, self.metadata = generator, metadata

@@ -142,12 +142,13 @@ class Dropout(keras.layers.Layer):
 
     `seed()`, two integers, which whoever trains the network gives to the layer, and the number of a picture in its batch decide which: so a
     step that is made again, after a stop or on more replicas, drops the same. Keras' own layer counts the times that it is called.
+    Without one nothing is dropped.
     """
 
     seed = None
 
     def call(self, x, training=None):
-        if not training:
+        if not training or self.seed is None:
             return x
         # All integers, half of them negative, by a named algorithm: XLA would choose another one, and makes other fractions by the same.
         draw = functools.partial(tf.random.stateless_uniform, dtype=tf.int32, minval=None, maxval=None, alg="philox")

@@ -219,6 +219,23 @@ def test_batch_norm_trains_and_keeps_statistics(small):
         assert before and all(not np.array_equal(a, b) for a, b in zip(before, G.non_trainable_variables, strict=True))
 
 
+def test_how_far_the_averages_of_batch_norm_are_off(small):
+    trained, x, y = tiny(norm="batch", batch_size=2, dropout=True), pictures(0, 2), pictures(1, 2) * 0.3
+    before = values(trained)
+    found = trained.averages_off(G=x, F=y)
+    for name, picture in (("G", x), ("F", y)):
+        network = getattr(trained, name)
+        in_use = network(picture).numpy()
+        expected = np.abs(in_use - network(picture, training=True)).mean() / 2  # which moves the averages
+        assert float(found[f"health/{name}_averages_off"]) == pytest.approx(expected) and expected > 0.01
+    assert not np.array_equal(before["G/4"], values(trained)["G/4"])
+    fresh = tiny(norm="batch", batch_size=2)
+    before = values(fresh)
+    assert set(fresh.averages_off(G=x, F=y)) < set(fresh.sample(x, y))
+    assert all(np.array_equal(value, values(fresh)[name]) for name, value in before.items())
+    assert tiny(norm="batch").averages_off(G=x) == tiny(batch_size=2).averages_off(G=x) == {}
+
+
 @pytest.fixture
 def losses(small):
     """`losses(real_label=…)` makes a model for its losses alone."""

@@ -8,7 +8,7 @@ HORIZON = 200  # steps that a statistic looks back over, about
 WARM_UP = 500  # steps before which nothing is judged: networks that have just begun do all of this
 GRID = 8  # pictures are compared as 8×8 cells: what goes wrong here is large
 # What counts as wrong. On a healthy run brightness settles above 0.5, variety and the discriminators' share near 1, change above 0.05.
-INVERTED, ALIKE, COPIED, CERTAIN = -0.2, 0.2, 0.01, 0.1
+INVERTED, ALIKE, COPIED, CERTAIN, OFF = -0.2, 0.2, 0.01, 0.1, 0.05
 INVERTED_REMEDY = "It seldom finds back: start anew with another --seed, or with --lambda_identity 0.5, which holds on to colours"
 
 
@@ -60,6 +60,17 @@ class GeneratorHealth(tf.Module):
         fake_spread, real_spread = tf.unstack(tf.sqrt(tf.maximum(tf.reduce_mean(second - first * first, axis=(1, 2, 3)), 0)))
         variety = (fake_spread + 1e-3) / (real_spread + 1e-3)  # 1 where there is but one picture
         return {"brightness": brightness, "variety": variety, "change": change}
+
+
+def averages_findings(sample: dict[str, tf.Tensor], step: int) -> dict[str, str]:
+    """As `findings`, of what batch norm's averages make of the pictures that are shown."""
+    off = {name.split("/")[1].split("_")[0]: float(v) for name, v in sample.items() if name.endswith("_averages_off")}
+    return {
+        f"{G}_averages": f"{G}'s pictures in use, made with batch normalisation's averages, are {share:.0%} of the range off those of "
+        "training. Usually helps: --norm instance, or --batch_size 1, where each picture has its own statistics in both"
+        for G, share in off.items()
+        if share > OFF and step >= WARM_UP
+    }
 
 
 def findings(health: dict[str, float], step: int) -> dict[str, str]:

@@ -14,7 +14,7 @@ from system.signals import StopSignals
 from training import run_folder
 from training.checkpoints import Checkpoints
 from training.config import Config
-from training.health import findings
+from training.health import averages_findings, findings
 from training.summaries import TAGS, Summaries
 
 Batch = tuple[tf.Tensor, tf.Tensor]
@@ -77,6 +77,8 @@ class Journal:
 
     def pictures(self, step: int, sample: Scalars) -> None:
         self.summaries.write(sample, step)
+        for topic, words in averages_findings(sample, step).items():
+            self._report_once(step, topic, f"warning: {words}")
 
     def progress(self, step: int, losses: Scalars, force: bool = False) -> None:
         def words() -> str:

@@ -8,7 +8,7 @@ from pictures import images
 from quality import metrics
 from quality.directions import SHEET_COLUMNS
 from quality.features import Features
-from quality.held_out import TestPictures
+from quality.held_out import TestPairs, TestPictures
 from system.cli import InputError
 
 X, Y = [draw(i, 40, 60) for i in range(4)], [draw(10 + i, 52, 32) for i in range(3)]
@@ -104,3 +104,32 @@ def test_too_few_pictures_are_refused(folders):
     with pytest.raises(InputError, match="y: 2 pictures; KID and FID need 3"):
         TestPictures(*folders[::-1], 16, NETWORK)
     TestPictures(*folders, 16, None)
+
+
+def test_the_score_is_the_sum_of_both_kids(folders):
+    tests = TestPictures(*folders, 16, NETWORK)
+    numbers, _ = tests.measure(halve, brighten)
+    assert tests.score(numbers) == numbers["G_kid"] + numbers["F_kid"]
+    assert [word.split()[:2] for word in tests.words(numbers)] == [["G", "KID×1000"], ["F", "KID×1000"], ["cycle", "error"]]
+    tests.features = None
+    assert tests.score({"G_cycle_error": 0.1}) is None and tests.words(numbers)[0].startswith("cycle error")
+
+
+def test_pairs_are_measured_against_their_truth(tmp_path):
+    for i, picture in enumerate(X):
+        images.write(tmp_path / "x" / f"{i}_A.png", picture)
+        images.write(tmp_path / "y" / f"{i}_B.png", brighten(picture))
+    tests, calls = TestPairs(tmp_path / "x", tmp_path / "y", 16, NETWORK), []
+    numbers, sheet = tests.measure(halve, lambda: calls.append(1))
+    pairs = [(images.centre_square(x, 16), images.centre_square(brighten(x), 16)) for x in X]
+    for name, distance in (("l1", metrics.l1), ("psnr", metrics.psnr), ("ssim", metrics.ssim)):
+        assert numbers[f"G_{name}"] == pytest.approx(np.mean([distance(halve(x), y) for x, y in pairs]))
+    assert numbers["G_kid"] == pytest.approx(metrics.kid(NETWORK([y for _, y in pairs]), NETWORK([halve(x) for x, _ in pairs]))[0])
+    assert tests.score(numbers) == numbers["G_l1"] and tests.score({}) is None and len(calls) == len(X)
+    assert [word.split()[0] for word in tests.words(numbers)] == ["L1", "PSNR", "SSIM"] and sheet.shape[0] > 3 * 160
+    assert TestPairs(tmp_path / "x", tmp_path / "y", 16, None).measure(np.copy)[0].keys() == {"G_l1", "G_psnr", "G_ssim"}
+
+
+def test_test_pictures_of_no_pairs_are_refused(folders):
+    with pytest.raises(InputError, match="x: 3 has no partner .*; take out"):
+        TestPairs(*folders, 16, None)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from training.health import GRID, HORIZON, WARM_UP, GeneratorHealth, RunningMean, findings
+from training.health import GRID, HORIZON, WARM_UP, GeneratorHealth, RunningMean, averages_findings, findings
 
 
 def cells(pictures: np.ndarray) -> np.ndarray:
@@ -72,6 +72,35 @@ def test_any_image_size_will_do(image_size):
     assert float(got["brightness"]) == pytest.approx(-1, abs=1e-4)
 
 
+def test_with_a_truth_the_brightness_is_compared_with_that():
+    x, truth = pictures(5), pictures(6)
+    health = GeneratorHealth(32)
+    for step in range(len(x)):
+        batch = (tf.constant(p[step : step + 1]) for p in (x, 0.9 * truth, truth))
+        got = health.update(*batch, tf.constant(step, tf.int64), like=tf.constant(truth[step : step + 1]))
+    assert float(got["brightness"]) == pytest.approx(1, abs=1e-3)
+    assert float(got["change"]) == pytest.approx(np.abs(0.9 * truth - x).mean() / 2, rel=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("sick", "topics", "remedy"),
+    [
+        ({}, [], ""),
+        ({"G_brightness": -0.5}, ["G_inverts"], "pictures of a pair belong together"),
+        ({"G_variety": 0.1}, ["G_collapses"], "--lambda_L1"),
+        ({"G_change": 0.001}, ["G_copies"], "--lambda_L1"),
+        ({"D_loss": 0.05}, ["D_wins"], "--ndf"),
+        ({"D_loss": None}, [], ""),
+    ],
+)
+def test_a_model_of_one_direction_is_judged_by_its_own(sick, topics, remedy):
+    """None of what helps is a flag of another model."""
+    health = {"G_brightness": 0.7, "G_variety": 0.9, "G_change": 0.1, "D_loss": 0.8} | sick
+    found = findings({name: value for name, value in health.items() if value is not None}, WARM_UP)
+    assert list(found) == topics
+    assert all(remedy in words and "identity" not in words and "lambda1" not in words for words in found.values())
+
+
 HEALTHY = {f"{G}_{k}": v for G in "GF" for k, v in (("brightness", 0.7), ("variety", 0.9), ("change", 0.1))} | {
     "D_X_loss": 0.8,
     "D_Y_loss": 0.9,
@@ -114,3 +143,10 @@ def test_only_what_is_beyond_the_limits_is_warned_of(name, topic, well, ill):
 
 def test_nothing_is_judged_before_step_500():
     assert (WARM_UP, HORIZON) == (500, 200)
+
+
+def test_averages_that_are_far_off_are_warned_of():
+    sample = {"X/generated": tf.zeros((1, 2, 2, 3), tf.uint8), "health/G_averages_off": tf.constant(0.051), "health/F_averages_off": 0.049}
+    found = averages_findings(sample, WARM_UP)
+    assert list(found) == ["G_averages"] and "--batch_size 1" in found["G_averages"] and "5%" in found["G_averages"]
+    assert averages_findings(sample, WARM_UP - 1) == {}

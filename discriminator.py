@@ -30,20 +30,21 @@ class Discriminator(keras.Model):
 
 
 class PixelDiscriminator(keras.Model):
-    """Judges each pixel by its colour alone: (B, H, W, channels) in [-1, 1] → logits (B, H, W, 1); the papers' 1×1 PixelGAN."""
+    """Judges each pixel by its colour alone: (B, H, W, channels) in [-1, 1] → logits (B, H, W, 1); with 2 layers the papers' PixelGAN."""
 
-    def __init__(self, ndf: int = 64, norm: str = "instance", affine: bool = True, channels: int = 3, name: str = "discriminator"):
+    def __init__(
+        self, ndf: int = 64, norm: str = "instance", n_layers: int = 2, affine: bool = True, channels: int = 3, name: str = "discriminator"
+    ):
+        norm = functools.partial(normalization, norm, affine)
         x = picture = keras.Input((None, None, channels), name="picture")
-        x = C1x1(ndf, norm=None)(x)
-        x = C1x1(2 * ndf, functools.partial(normalization, norm, affine))(x)
+        for n in range(n_layers):
+            x = C1x1(ndf * min(2**n, 8), norm if n else None)(x)  # (B, H, W, 2ⁿ·ndf)
         x = pixel_logits()(x)
         super().__init__(picture, x, name=name)
 
 
 def build_discriminator(config: Config, name: str, channels: int = 3) -> Discriminator | PixelDiscriminator:
     """The discriminator that a run's settings describe, with fresh weights."""
-    common = {"norm": config.normalization, "affine": config.affine, "channels": channels, "name": name}
+    kind = PixelDiscriminator if config.discriminator == "pixel" else Discriminator
     with number_type(config.precision):
-        if config.discriminator == "pixel":
-            return PixelDiscriminator(config.ndf, **common)
-        return Discriminator(config.ndf, n_layers=config.n_layers_D, **common)
+        return kind(config.ndf, config.normalization, config.n_layers_D, config.affine, channels, name)

@@ -271,7 +271,7 @@ def test_a_run_is_trained_exported_and_used(call, pairs, tmp_path, monkeypatch):
         (["--lambda1", "5"], ["--lambda1 5.0", "--model cyclegan"]),
         (["--n_res_blocks", "3"], ["--n_res_blocks 3", "--generator resnet"]),
         (["--generator", "resnet"], ["--unet_levels 3", "--generator unet"]),
-        (["--discriminator", "pixel"], ["--n_layers_D 2", "--discriminator patch"]),
+        (["--n_layers_D", "4"], ["--n_layers_D 4", "48 pixels"]),
         (["--recipe", "chapter"], ["--recipe chapter", "--model pix2pix"]),
         (["--model", "cyclegan", "--generator", "unet", "--lambda_L1", "5"], ["--lambda_L1 5.0", "--model pix2pix"]),
     ],

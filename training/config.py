@@ -38,7 +38,7 @@ ARCHITECTURE = (
 # Settings that are for one value of another one only.
 FOR = {name: ("model", "cyclegan") for name in ("lambda1", "lambda2", "lambda_identity")}
 FOR |= {name: ("model", "pix2pix") for name in ("lambda_L1", "lambda_GAN")}
-FOR |= {"n_res_blocks": ("generator", "resnet"), "unet_levels": ("generator", "unet"), "n_layers_D": ("discriminator", "patch")}
+FOR |= {"n_res_blocks": ("generator", "resnet"), "unet_levels": ("generator", "unet")}
 UPSAMPLES = ("transpose", "resize")
 PRECISIONS = ("float32", "bfloat16", "float16", "auto")
 
@@ -104,8 +104,10 @@ class Config:
     )
     ngf: int = _fixed(64, Number(int, 1, 1024), "filters of the generators' first layer")
     discriminator: str = _fixed("patch", str, "what is judged: patches, or each pixel by itself", choices=("patch", "pixel"))
-    n_layers_D: int = _fixed(
-        3, Number(int, 1, 5), "layers of the discriminator of patches: 16, 34, 70, 142 or 286 pixels a side for 1 to 5"
+    n_layers_D: int | None = _fixed(
+        None,
+        Number(int, 1, 5),
+        "layers of the discriminator [patch: 3; pixel: 2]; of patches: 16, 34, 70, 142 or 286 pixels a side for 1 to 5",
     )
     ndf: int = _fixed(64, Number(int, 1, 1024), "filters of the discriminators' first layer")
     init_from: str | None = _fixed(
@@ -174,6 +176,8 @@ class Config:
             if self.unet_levels > most:
                 problem = f"the sides of its pictures are multiples of {2**self.unet_levels}, and --image_size {self.image_size} is none"
                 raise InputError(f"--unet_levels {self.unet_levels}: {problem}; use at most {most}")
+        if self.n_layers_D is None:
+            self.n_layers_D = 3 if self.discriminator == "patch" else 2
         if self.discriminator == "patch" and self.image_size < 3 * 2**self.n_layers_D:
             problem = f"needs pictures of {3 * 2**self.n_layers_D} pixels at least, and --image_size is {self.image_size}"
             raise InputError(f"--n_layers_D {self.n_layers_D}: {problem}; use fewer")

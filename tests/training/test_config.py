@@ -67,7 +67,8 @@ def test_a_unets_levels_follow_from_the_image_size(image_size, levels):
 def test_the_last_layer_of_a_discriminator_is_not_empty(image_size, most):
     """TensorFlow would say nothing."""
     assert Config(image_size=image_size, n_layers_D=most).n_layers_D == most
-    assert Config(image_size=image_size, discriminator="pixel", n_layers_D=5).n_layers_D == 5  # it has none of these
+    assert (Config().n_layers_D, Config(discriminator="pixel").n_layers_D) == (3, 2)
+    assert Config(image_size=image_size, discriminator="pixel", n_layers_D=5).n_layers_D == 5  # whatever the size
     if most < 5:
         with pytest.raises(
             InputError, match=f"^--n_layers_D {most + 1}: needs pictures of {3 << most + 1} pixels .* {image_size}; use fewer"
@@ -87,7 +88,6 @@ def test_batch_norm_of_batches_of_one_is_of_the_picture(norm):
     [
         ({"generator": "unet"}, {"n_res_blocks": 6}, "--n_res_blocks 6: is for --generator resnet, and this is unet; leave it out"),
         ({}, {"unet_levels": 4}, "--unet_levels 4: is for --generator unet, and this is resnet; leave it out"),
-        ({"discriminator": "pixel"}, {"n_layers_D": 2}, "--n_layers_D 2: is for --discriminator patch, and this is pixel; leave it out"),
     ],
 )
 def test_flags_of_a_network_that_was_not_chosen_are_refused(settings, typed, words):
@@ -188,7 +188,6 @@ def test_a_number_is_not_negative_not_infinite_and_a_number(refuse, name, value)
         (("--generator", "unet", "--unet_levels", "7", "--image_size", "192"), ["--unet_levels 7", "multiples of 128", "192", "at most 6"]),
         (("--unet_levels", "7"), ["--unet_levels 7", "--generator unet", "leave it out"]),
         (("--generator", "unet", "--n_res_blocks", "0"), ["--n_res_blocks 0", "--generator resnet", "leave it out"]),
-        (("--discriminator", "pixel", "--n_layers_D", "3"), ["--n_layers_D 3", "--discriminator patch", "leave it out"]),
         (("--upsample", "bilinear"), ["--upsample", "bilinear", "transpose", "resize"]),
         (("--image_size", "30"), ["--image_size", "30", "at least 32"]),
         (("--image_size", "130"), ["--image_size", "130", "use 128 or 132"]),

@@ -69,7 +69,6 @@ class CycleGAN(GAN):
     """
 
     generators = ("G", "F")
-    losses = ("loss/G", "loss/F", "loss/cycle", "loss/identity", "loss/D_X", "loss/D_Y")
 
     def __init__(self, config: Config, decay_start: int = 1, total_steps: int = 1):
         super().__init__("cyclegan", config, decay_start, total_steps)
@@ -94,6 +93,12 @@ class CycleGAN(GAN):
         self.D_X_health, self.D_Y_health = RunningMean(), RunningMean()
 
     @property
+    def losses(self) -> tuple[str, ...]:
+        """The names of all losses that may come up in a step."""
+        of_pairs = ("loss/paired",) if self.config.X_paired else ()
+        return ("loss/G", "loss/F", "loss/cycle", "loss/identity", "loss/D_X", "loss/D_Y", *of_pairs)
+
+    @property
     def networks(self) -> dict[str, keras.Model]:
         """The networks that are trained, by name."""
         return {"G": self.G, "F": self.F, "D_X": self.D_X, "D_Y": self.D_Y}
@@ -112,15 +117,19 @@ class CycleGAN(GAN):
         same_y, same_x = self.G(y, training=True), self.F(x, training=True)
         return self.config.lambda_identity * (self.config.lambda2 * l1(same_y, y) + self.config.lambda1 * l1(same_x, x))
 
-    def train_replica(self, x: tf.Tensor, y: tf.Tensor) -> Losses:
-        """One step of both generators, then of both discriminators, of a replica's rows of the batch."""
-        losses, fake_x, fake_y = self._train_generators(x, y)
+    def paired_loss(self, x: tf.Tensor, y: tf.Tensor) -> tf.Tensor:
+        """lambda_paired · (|G(x) - y| + |F(y) - x|), of pictures that belong together: not the paper's, for who has some of these."""
+        return self.config.lambda_paired * (l1(self.G(x, training=True), y) + l1(self.F(y, training=True), x))
+
+    def train_replica(self, x: tf.Tensor, y: tf.Tensor, *pair: tf.Tensor) -> Losses:
+        """One step of both generators, then of both discriminators, of a replica's rows; `pair`: x and y that belong together."""
+        losses, fake_x, fake_y = self._train_generators(x, y, *pair)
         losses = mean(losses | self._train_discriminators(x, y, fake_x, fake_y))
         average_statistics(self.networks.values())
         self.note_not_finite(losses)
         return losses | self._health(x, y, fake_x, fake_y, losses)
 
-    def _train_generators(self, x: tf.Tensor, y: tf.Tensor) -> tuple[Losses, tf.Tensor, tf.Tensor]:
+    def _train_generators(self, x: tf.Tensor, y: tf.Tensor, *pair: tf.Tensor) -> tuple[Losses, tf.Tensor, tf.Tensor]:
         G, F, D_X, D_Y = self.G, self.F, self.D_X, self.D_Y
         with tf.GradientTape() as tape:
             fake_y, fake_x = G(x, training=True), F(y, training=True)
@@ -136,6 +145,10 @@ class CycleGAN(GAN):
             with tf.GradientTape() as tape:
                 losses["loss/identity"] = self.identity_loss(x, y)
             terms.append((tape, losses["loss/identity"]))
+        if pair:
+            with tf.GradientTape() as tape:
+                losses["loss/paired"] = self.paired_loss(*pair)
+            terms.append((tape, losses["loss/paired"]))
         minimize(self.generator_optimizer, G.trainable_variables + F.trainable_variables, *terms)
         return losses, fake_x, fake_y
 

@@ -6,6 +6,7 @@ import itertools
 import json
 import os
 import sys
+from collections.abc import Iterator
 
 from pictures.fingerprints import joined
 from quality import features, held_out
@@ -82,15 +83,15 @@ def start(workers, checkpoints_dir: AnyPath, name: str | None, config: Config, t
                 if name is not None:
                     run_folder.check_run_name(name, checkpoints_dir)
                 storage.check_place(checkpoints_dir / (name or "RUN"))
-            X, Y = open_data(workers, config)
+            readers = open_data(workers, config)
             tests = open_tests(workers, config, trust)
-        model = build_model(workers, config, X, Y)
-        run, data = None, fingerprints(workers, X, Y)
+        model = build_model(workers, config, readers)
+        run, data = None, fingerprints(workers, *readers)
         with workers.all_or_none():
             if workers.is_chief:
                 run = run_folder.new_run(checkpoints_dir, name, config, data)
                 until_the_end.enter_context(run_folder.locked(run))
-        return train(workers, model, X, Y, run, tests)
+        return train(workers, model, readers, run, tests)
 
 
 def resume(workers, run: AnyPath, settings: dict, trust: bool) -> int:
@@ -105,17 +106,20 @@ def resume(workers, run: AnyPath, settings: dict, trust: bool) -> int:
                 settings = settings | {"init_from": before.init_from}  # the same command twice
             config, wrong = before.changed(settings)
             config.check_typed(settings)
-            X, Y = open_data(workers, config)
-            wrong += run_folder.data_contradictions(run, X, Y)
+            readers = open_data(workers, config)
+            wrong += run_folder.data_contradictions(run, *readers)
             if wrong:
                 raise InputError(f"{', '.join(wrong)}: cannot change when a run continues; leave out, or start a new run")
             tests = open_tests(workers, config, trust)
-        model = build_model(workers, config, X, Y, begun=any(run.glob("*.index")))  # is there a checkpoint yet?
-        return train(workers, model, X, Y, run, tests, changed=before.differences(config))
+        model = build_model(workers, config, readers, begun=any(run.glob("*.index")))  # is there a checkpoint yet?
+        return train(workers, model, readers, run, tests, changed=before.differences(config))
 
 
-def open_data(workers, config: Config) -> tuple:
-    """Returns the readers of X and Y, checked. They read this worker's rows of each batch; with `shard_data`, this worker's shards."""
+def open_data(workers, config: Config) -> list:
+    """Returns the readers of X and Y, and of pairs beside them if there are any, checked.
+
+    They read this worker's rows of each batch; with `shard_data`, this worker's shards.
+    """
     from reader import Reader, match
 
     n = workers.strategy.num_replicas_in_sync
@@ -125,12 +129,13 @@ def open_data(workers, config: Config) -> tuple:
     first, count = workers.rows(config.batch_size)
     part = {"share": (workers.index, workers.count)} if config.shard_data else {"rows": (first, count)}
     sizes = config.image_size, config.load_size, count if config.shard_data else config.batch_size
-    paired = config.model == "pix2pix"
-    more = {"seed": config.seed, "skip_bad_records": config.skip_bad_records, "decoder": config.decoder, "paired": paired, **part}
-    X, Y = (Reader(getattr(config, name), *sizes, name, **more) for name in "XY")
-    if paired:
-        match(X, Y)
-    return X, Y
+    more = {"seed": config.seed, "skip_bad_records": config.skip_bad_records, "decoder": config.decoder, **part}
+    sets = [(("X", "Y"), config.model == "pix2pix")] + [(("X_paired", "Y_paired"), True)] * (config.X_paired is not None)
+    readers = [Reader(getattr(config, name), *sizes, name, paired=paired, **more) for names, paired in sets for name in names]
+    for X, Y in zip(readers[::2], readers[1::2], strict=True):
+        if X.paired:
+            match(X, Y)
+    return readers
 
 
 def open_tests(workers, config: Config, trust: bool):
@@ -154,7 +159,7 @@ def fingerprints(workers, *readers) -> dict[str, dict]:
     return {name: joined([part for turn in turns[name] for part in turn if part]) for name in own}
 
 
-def build_model(workers, config: Config, X, Y, begun: bool = False):
+def build_model(workers, config: Config, readers: list, begun: bool = False):
     """Returns a new model, with the weights of `init_from` if there is that, and no checkpoint yet of a run that has `begun`."""
     import keras
 
@@ -164,29 +169,33 @@ def build_model(workers, config: Config, X, Y, begun: bool = False):
 
     workers.check_alike("settings", repr(config))
     if config.shard_data:
-        for reader in (X, Y):
+        for reader in readers:
             reader.total = workers.add_up(len(reader))
     else:
-        workers.check_alike("data", repr((X.fingerprint, Y.fingerprint)))
+        workers.check_alike("data", repr([reader.fingerprint for reader in readers]))
     keras.utils.set_random_seed(config.seed)
     with workers.strategy.scope():
         kinds = {"cyclegan": CycleGAN, "pix2pix": Pix2Pix}
-        model = kinds[config.model](config, *training_length(config, max(X.total, Y.total)))
+        model = kinds[config.model](config, *training_length(config, max(reader.total for reader in readers[:2])))
     if config.init_from and not begun:
         with workers.all_or_none(), workers.strategy.scope():
             initialise(model, config.init_from)
     return model
 
 
-def train(workers, model, X, Y, run: AnyPath | None, tests=None, changed: dict | None = None) -> int:
+def train(workers, model, readers: list, run: AnyPath | None, tests=None, changed: dict | None = None) -> int:
     """Hands a run to the loop. Returns the exit status."""
     from reader import feed_pairs
     from training import loop
 
     def left_out() -> dict[str, str]:
-        return {f"{r.name} {record}": f"{r.describe({record: what})}; left out" for r in (X, Y) for record, what in r.bad.items()}
+        return {f"{r.name} {record}": f"{r.describe({record: what})}; left out" for r in readers for record, what in r.bad.items()}
 
-    data = loop.Data(lambda step: feed_pairs(X, Y, step), (X.total, Y.total), left_out)
+    def batches(step: int) -> Iterator[tuple]:
+        domains = [feed_pairs(X, Y, step) for X, Y in zip(readers[::2], readers[1::2], strict=True)]
+        return (tuple(itertools.chain(*batch)) for batch in zip(*domains, strict=True))
+
+    data = loop.Data(batches, (readers[0].total, readers[1].total), left_out)
     return loop.run(model, data, workers, run, tests, changed)
 
 

@@ -74,14 +74,18 @@ def ctrl_c_counts():
 @pytest.fixture
 def forbid(monkeypatch):
     """`forbid(folder)`: it cannot be read. Whoever runs the tests may be allowed everything."""
-    scandir, forbidden = os.scandir, []
+    forbidden = []
 
-    def denied(path):
-        if Path(path).absolute() in forbidden:
-            raise PermissionError(errno.EACCES, "Permission denied", str(path))
-        return scandir(path)
+    def deny(function):
+        def denied(path):
+            if Path(path).absolute() in forbidden:
+                raise PermissionError(errno.EACCES, "Permission denied", str(path))
+            return function(path)
 
-    monkeypatch.setattr(os, "scandir", denied)
+        return denied
+
+    for name in ("scandir", "listdir"):
+        monkeypatch.setattr(os, name, deny(getattr(os, name)))
     return forbidden.append
 
 

@@ -63,9 +63,9 @@ class OneWeight(tf.Module):
         return [lambda picture: picture, lambda picture: 255 - picture]
 
 
-def build_model(workers, config: Config, X, Y, begun: bool = False) -> OneWeight:
+def build_model(workers, config: Config, readers: list, begun: bool = False) -> OneWeight:
     """In the place of `train.build_model`."""
-    return OneWeight(config, training_length(config, max(X.total, Y.total))[1])
+    return OneWeight(config, training_length(config, max(reader.total for reader in readers))[1])
 
 
 def batches(step: int):

@@ -9,7 +9,6 @@ import pytest
 import tensorflow as tf
 from standin import small_networks
 
-import model
 from discriminator import Discriminator
 from generator import Generator
 from model import CycleGAN
@@ -79,7 +78,7 @@ class Plain:
     """The paper's step: each network with its own loss, gradient and optimizer. Begins with the weights of `model`."""
 
     def __init__(self, model: CycleGAN):
-        self.config, self.step = model.config, 0
+        self.config, self.step, self.pair = model.config, 0, None
         self.nets = {name: keras.models.clone_model(getattr(model, name)) for name in NETWORKS}
         for name, net in self.nets.items():
             net.set_weights(getattr(model, name).get_weights())
@@ -111,7 +110,9 @@ class Plain:
         def l1(a, b):
             return tf.reduce_mean(tf.abs(a - b))
 
+        pair = self.pair or ()
         parts = {
+            "paired": lambda: config.lambda_paired * (l1(G(pair[0]), pair[1]) + l1(F(pair[1]), pair[0])),
             "G": lambda: self.distance(D_Y(G(x)), real),
             "F": lambda: self.distance(D_X(F(y)), real),
             "cycle": lambda: config.lambda1 * l1(F(G(x)), x) + config.lambda2 * l1(G(F(y)), y),
@@ -119,7 +120,7 @@ class Plain:
             "D_X": lambda: (self.distance(D_X(x), real) + self.distance(D_X(past_x), 0)) / 2,
             "D_Y": lambda: (self.distance(D_Y(y), real) + self.distance(D_Y(past_y), 0)) / 2,
         }
-        shared = ["cycle", "identity"] if config.lambda_identity else ["cycle"]
+        shared = ["cycle", *["identity"] * bool(config.lambda_identity), *["paired"] * bool(pair)]
         found = {}
         for group in (("G", "F"), ("D_X", "D_Y")):  # gradients of a group before either moves
             gradients = {}
@@ -156,8 +157,10 @@ def compare_steps(steps: int, batch: int, **settings) -> tuple[CycleGAN, Plain]:
     plain = Plain(trained)
     for step in range(steps):
         x, y = pictures(2 * step, batch), pictures(2 * step + 1, batch) * 0.5 + 0.3
+        pair = [pictures(100 + 2 * step + i, batch) for i in range(2)] if config.X_paired else []
+        plain.pair = pair
         expected = plain.train(x, y, 3e-3 * min((5 - step) / 4, 1))
-        reported = {name: float(value) for name, value in trained.train_step(x, y).items()}
+        reported = {name: float(value) for name, value in trained.train_step(x, y, *pair).items()}
         assert reported == pytest.approx(expected, rel=1e-5, abs=1e-7)  # the statistics are float32
         losses = {name: value for name, value in reported.items() if name.startswith("loss/")}
         assert losses == pytest.approx({name: expected[name] for name in losses}, rel=1e-9)
@@ -172,7 +175,14 @@ def test_the_step_is_the_papers_step():
 
 
 @pytest.mark.parametrize(
-    "settings", [{}, {"lambda_identity": 0.5, "pool_size": 1}, {"use_lsgan": False}, {"norm": "batch", "batch_size": 2}]
+    "settings",
+    [
+        {},
+        {"lambda_identity": 0.5, "pool_size": 1},
+        {"use_lsgan": False},
+        {"norm": "batch", "batch_size": 2},
+        {"X_paired": "x", "Y_paired": "y", "lambda_paired": 6.0},
+    ],
 )
 def test_every_setting_has_its_place_in_the_step(small, settings):
     trained, plain = compare_steps(3, settings.get("batch_size", 1), **{"pool_size": 1, **settings})
@@ -295,9 +305,9 @@ def test_the_first_loss_that_is_not_finite_is_named_with_its_step(small):
     assert trained.non_finite() == trained.non_finite(weights=False) == ("loss/identity", 2)
 
 
-@pytest.mark.parametrize("loss", model.CycleGAN.losses)
+@pytest.mark.parametrize("loss", ["loss/G", "loss/F", "loss/cycle", "loss/identity", "loss/D_X", "loss/D_Y", "loss/paired"])
 def test_each_loss_is_watched(small, monkeypatch, loss):
-    trained = tiny()
+    trained = tiny(**({"X_paired": "x", "Y_paired": "y"} if loss == "loss/paired" else {}))
     monkeypatch.setattr(trained, "_train_generators", lambda x, y: ({loss: tf.constant(np.nan, tf.float64)}, x, y))
     monkeypatch.setattr(trained, "_train_discriminators", lambda x, y, fake_x, fake_y: {})
     monkeypatch.setattr(trained, "_health", lambda *_: {})

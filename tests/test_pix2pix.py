@@ -293,3 +293,31 @@ def test_every_default_of_the_paper_is_a_setting():
     for name, value in MODELS["pix2pix"].items():
         assert value != fields[name].default
     assert isinstance(Pix2Pix(settings(unet_levels=None), 1, 1).G, UNet)
+
+
+# --- some pairs beside many pictures of no pairs
+
+
+def test_cyclegan_learns_from_some_pairs_too(call, pairs, records, tmp_path):
+    files = [*records, "--X_paired", pairs[1], "--Y_paired", pairs[3], "--checkpoints_dir", tmp_path]
+    small = ["--image_size", 32, "--ngf", 1, "--ndf", 1, "--n_res_blocks", 0, "--pool_size", 0, "--precision", "float32"]
+    assert call(train.main, *files, *small, "--max_steps", 1, "--run_name", "some").status == cli.DONE
+    data = json.loads((tmp_path / "some" / "data.json").read_text())
+    assert {name: one["records"] for name, one in data.items()} == {"X": 5, "Y": 3, "X_paired": 3, "Y_paired": 3}
+    write_records(tmp_path / "other.tfrecords", [draw(i, 36, 40) for i in range(4)], pairs=b"digest")
+    wrong = ("--load_model", tmp_path / "some", "--max_steps", 2, "--X_paired", tmp_path / "other.tfrecords")
+    call(train.main, *wrong, "--Y_paired", tmp_path / "other.tfrecords").assert_refused("--X_paired", "cannot change")
+    outcome = call(train.main, "--load_model", tmp_path / "some", "--max_steps", 2, "--lambda_paired", 3)
+    assert outcome.status == cli.DONE and "paired" in outcome.err
+
+
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        (["--X_paired", "x"], ["--X_paired x", "--Y_paired"]),
+        (["--Y_paired", "y"], ["--Y_paired y", "--X_paired"]),
+        (["--lambda_paired", "2"], ["--lambda_paired 2.0", "--X_paired and --Y_paired"]),
+    ],
+)
+def test_pairs_come_in_two_files(call, records, flags, words):
+    call(train.main, *records, *flags).assert_refused(*words)

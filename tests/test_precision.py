@@ -5,9 +5,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from discriminator import Discriminator
+from discriminator import Discriminator, PixelDiscriminator
 from formats import saved_model
-from generator import Generator
+from generator import Generator, UNet
 from model import CycleGAN
 from system.devices import number_type
 from training.config import Config
@@ -101,7 +101,15 @@ def padded_by_themselves(function) -> set[str]:
 
 
 @pytest.mark.parametrize(
-    "make", [lambda: Generator(2, 1, upsample="resize"), lambda: Generator(2, 0, upsample="transpose"), lambda: Discriminator(2)]
+    "make",
+    [
+        lambda: Generator(2, 1, upsample="resize"),
+        lambda: Generator(2, 0, upsample="transpose"),
+        lambda: UNet(2, 3),
+        lambda: UNet(2, 3, upsample="resize"),
+        lambda: Discriminator(2),
+        lambda: PixelDiscriminator(2),
+    ],
 )
 def test_no_convolution_of_a_16_bit_step_lacks_a_native_kernel(make):
     with number_type("bfloat16"):

@@ -710,18 +710,18 @@ def one() -> Workers:
 @pytest.mark.parametrize("new", [True, False])
 def test_the_model_and_the_loop_get_both_domains_in_order(call, copied_run, records, tmp_path, monkeypatch, new):
     seen = []
-    monkeypatch.setattr(train, "build_model", lambda workers, config, X, Y, **_: seen.append((X.name, Y.name)))
-    monkeypatch.setattr(train, "train", lambda workers, model, X, Y, *_, **__: seen.append((X.name, Y.name)))
+    monkeypatch.setattr(train, "build_model", lambda workers, config, readers, **_: seen.append([r.name for r in readers]))
+    monkeypatch.setattr(train, "train", lambda workers, model, readers, *_, **__: seen.append([r.name for r in readers]))
     flags = [*records, "--checkpoints_dir", tmp_path, "--run_name", "new"] if new else ["--load_model", copied_run]
     assert call(train.main, *flags).status == cli.DONE
-    assert seen == [("X", "Y")] * 2
+    assert seen == [["X", "Y"]] * 2
 
 
 @pytest.mark.parametrize("totals", [(5, 3), (3, 5)])
 def test_an_epoch_passes_the_larger_domain(monkeypatch, one, totals):
     small_networks(monkeypatch)
     X, Y = map(reader, "XY", totals)
-    built = train.build_model(one, small_config(batch_size=2, n_epochs=4, n_epochs_decay=7, learning_rate=0.25), X, Y)
+    built = train.build_model(one, small_config(batch_size=2, n_epochs=4, n_epochs_decay=7, learning_rate=0.25), [X, Y])
     rate = built.learning_rate
     assert (rate.decay_start, rate.total_steps, rate.rate) == (12, 33, 0.25)
 
@@ -729,7 +729,7 @@ def test_an_epoch_passes_the_larger_domain(monkeypatch, one, totals):
 def test_a_model_is_a_function_of_the_seed(monkeypatch, one):
     small_networks(monkeypatch)
     X, Y = reader("X", 5), reader("Y", 3)
-    built = [train.build_model(one, small_config(seed=seed), X, Y) for seed in (3, 3, 4)]
+    built = [train.build_model(one, small_config(seed=seed), [X, Y]) for seed in (3, 3, 4)]
     assert same(built[0].G, built[1].G) and not same(built[0].G, built[2].G)
 
 
@@ -753,7 +753,7 @@ class TwoWorkers(Workers):
 def test_the_epoch_is_that_of_all_workers_shards(monkeypatch):
     small_networks(monkeypatch)
     X, Y = reader("X", 5), reader("Y", 3)
-    built = train.build_model(TwoWorkers(1, 40), small_config(shard_data=True, n_epochs=1, n_epochs_decay=0), X, Y)
+    built = train.build_model(TwoWorkers(1, 40), small_config(shard_data=True, n_epochs=1, n_epochs_decay=0), [X, Y])
     assert (X.total, Y.total, built.learning_rate.total_steps) == (6, 43, 43)
 
 
@@ -793,9 +793,9 @@ def test_the_loop_is_handed_the_data_and_what_is_left_out(monkeypatch, one):
     Y.describe = lambda bad: f"y.tfrecords: {bad}"
     handed = []
     monkeypatch.setattr(loop, "run", lambda *args: handed.append(args) or cli.DONE)
-    monkeypatch.setattr(reader_module, "feed_pairs", lambda *args: args)
-    assert train.train(one, "model", X, Y, "run", "tests", {"ngf": [1, 2]}) == cli.DONE
+    monkeypatch.setattr(reader_module, "feed_pairs", lambda *args: iter([args]))
+    assert train.train(one, "model", [X, Y], "run", "tests", {"ngf": [1, 2]}) == cli.DONE
     ((trained, data, workers, run, tests, changed),) = handed
     assert (trained, workers, run, tests, changed) == ("model", one, "run", "tests", {"ngf": [1, 2]})
-    assert data.pictures == (5, 3) and data.batches(7) == (X, Y, 7)
+    assert data.pictures == (5, 3) and list(data.batches(7)) == [(X, Y, 7)]
     assert data.left_out() == {"Y 2": "y.tfrecords: {2: 'damaged'}; left out"}

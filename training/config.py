@@ -36,7 +36,7 @@ ARCHITECTURE = (
     "ndf",
 )
 # Settings that are for one value of another one only.
-FOR = {name: ("model", "cyclegan") for name in ("lambda1", "lambda2", "lambda_identity")}
+FOR = {name: ("model", "cyclegan") for name in ("lambda1", "lambda2", "lambda_identity", "X_paired", "Y_paired", "lambda_paired")}
 FOR |= {name: ("model", "pix2pix") for name in ("lambda_L1", "lambda_GAN")}
 FOR |= {"n_res_blocks": ("generator", "resnet"), "unet_levels": ("generator", "unet")}
 UPSAMPLES = ("transpose", "resize")
@@ -122,6 +122,9 @@ class Config:
     lambda_identity: float = _free(
         0.5, Number(float, 0), "weight of the identity loss, as a share of lambda, which holds on to colours; 0: not computed, and faster"
     )
+    X_paired: str | None = _free(None, str, "TFRecord file of pictures of X whose partners are in --Y_paired (build_data.py --paired)")
+    Y_paired: str | None = _free(None, str, "some pairs beside the pictures of no pairs in --X and --Y")
+    lambda_paired: float = _free(10.0, Number(float, 0), "weight of the distance between translations of these pairs and their partners")
     lambda_L1: float = _free(100.0, Number(float, 0), "pix2pix: weight of the distance between translations and what they should be")
     lambda_GAN: float = _free(1.0, Number(float, 0), "pix2pix: weight of the adversarial loss; 0: no discriminator learns")
     learning_rate: float = _free(2e-4, Number(float, 0), "Adam's learning rate before it decays")
@@ -183,6 +186,9 @@ class Config:
             raise InputError(f"--n_layers_D {self.n_layers_D}: {problem}; use fewer")
         if self.load_size < self.image_size:
             raise InputError(f"--load_size {self.load_size}: smaller than --image_size {self.image_size}")
+        if (self.X_paired is None) != (self.Y_paired is None):
+            given, missing = ("X", "Y") if self.X_paired else ("Y", "X")
+            raise InputError(f"--{given}_paired {getattr(self, f'{given}_paired')}: needs its partners; give --{missing}_paired, too")
         if self.n_epochs + self.n_epochs_decay == 0:
             raise InputError("--n_epochs 0 --n_epochs_decay 0: there is nothing to train")
         missing = [flag for flag, value in (("--X_test", self.X_test), ("--Y_test", self.Y_test)) if value is None]
@@ -197,6 +203,8 @@ class Config:
 
     def check_typed(self, typed: Mapping[str, Any]) -> None:
         """Raises `InputError` if one of these settings, which were typed, means nothing beside the others."""
+        if "lambda_paired" in typed and not self.X_paired:
+            raise InputError(f"--lambda_paired {self.lambda_paired}: is for pairs; give --X_paired and --Y_paired, or leave it out")
         for name, value in typed.items():
             other, needed = FOR.get(name, (None, None))
             if other and getattr(self, other) != needed:
@@ -205,6 +213,7 @@ class Config:
     def changed(self, settings: dict[str, Any]) -> tuple["Config", list[str]]:
         """Returns the settings of a continued run, and a list of those that contradict the run and were not changed."""
         fixed = [f.name for f in dataclasses.fields(self) if f.metadata["fixed"]]
+        fixed += [] if self.X_paired else ["X_paired", "Y_paired"]  # where they lie may change, but not whether there are any
         wrong = [f"--{k} {v} (the run has {getattr(self, k)})" for k, v in settings.items() if k in fixed and v != getattr(self, k)]
         return dataclasses.replace(self, **{k: v for k, v in settings.items() if k not in fixed}), wrong
 

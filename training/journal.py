@@ -17,7 +17,7 @@ from training.config import Config
 from training.health import averages_findings, findings
 from training.summaries import TAGS, Summaries
 
-Batch = tuple[tf.Tensor, tf.Tensor]
+Batch = tuple[tf.Tensor, ...]  # x, y and, where there are pairs beside them, those: all (B, H, W, 3)
 Scalars = dict[str, tf.Tensor]
 
 
@@ -25,7 +25,7 @@ Scalars = dict[str, tf.Tensor]
 class Data:
     """What a run learns from."""
 
-    batches: Callable[[int], Iterator[Batch]]  # (x, y) from a step on, this worker's rows; raises `BadRecord` or `InputError`
+    batches: Callable[[int], Iterator[Batch]]  # from a step on, this worker's rows; raises `BadRecord` or `InputError`
     pictures: tuple[int, int]  # of X and of Y, on all workers
     left_out: Callable[[], dict[str, str]] = dict  # the records that are left out: a name for each → what to say of it
 

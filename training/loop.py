@@ -81,16 +81,15 @@ def train(model, data: Data, journal: Journal | None, workers: Workers, stop: St
             batch, trouble = next_batch(batches, workers, stop)
             if batch is None:
                 break
-            x, y = batch
-            losses = model.train_step(workers.spread(x), workers.spread(y))
+            losses = model.train_step(*map(workers.spread, batch))
             step += 1
             if journal is None:
                 continue
             if log_gate.due(step):
                 journal.log(step, losses)
             if picture_gate.due(step):
-                rows = len(x) // workers.replicas_here
-                journal.pictures(step, model.sample(x[:rows], y[:rows]))
+                rows = len(batch[0]) // workers.replicas_here
+                journal.pictures(step, model.sample(*(pictures[:rows] for pictures in batch[:2])))
             if save_gate.due(step) or journal.checkpoints.is_milestone(step):
                 journal.save(step)
             journal.evaluate(step)
@@ -104,7 +103,7 @@ def train(model, data: Data, journal: Journal | None, workers: Workers, stop: St
 
 
 def next_batch(batches: Iterator[Batch], workers: Workers, stop: StopSignals) -> tuple[Batch | None, str | None]:
-    """Returns the next (x, y), and None; if a worker has had a signal or trouble, None, as all stop here then, and what the trouble is."""
+    """Returns the next batch, and None; if a worker has had a signal or trouble, None, as all stop here then, and what the trouble is."""
     batch = trouble = None
     try:
         batch = next(batches)

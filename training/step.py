@@ -43,14 +43,14 @@ class Trained(tf.Module):
             average.set_weights(network.get_weights())
 
     @functools.cached_property
-    def train_step(self) -> Callable[[tf.Tensor, tf.Tensor], Losses]:
-        """(x, y) → scalars: one step, as a graph, compiled by XLA on request."""
+    def train_step(self) -> Callable[..., Losses]:
+        """(x, y, …) → scalars: one step, as a graph, compiled by XLA on request."""
         return tf.function(self._train_step, reduce_retracing=True, autograph=False, jit_compile=self.config.xla or None)
 
-    def _train_step(self, x: tf.Tensor, y: tf.Tensor) -> Losses:
+    def _train_step(self, *batch: tf.Tensor) -> Losses:
         learning_rate = self.learning_rate(self.step)
         with self.strategy.scope():
-            scalars = on_replicas(self.train_replica, x, y)
+            scalars = on_replicas(self.train_replica, *batch)
             for average, network in self.averages.values():
                 update_average(average, network, self.config.ema, self.step)
         self.step.assign_add(1)

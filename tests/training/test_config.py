@@ -347,7 +347,7 @@ def test_a_run_needs_a_folder_and_a_config(tmp_path):
 FREE = {"X": "x", "Y": "y", "real_label": 0.9, "lambda1": 5.0, "lambda2": 5.0, "lambda_identity": 0.25, "learning_rate": 1e-4, "beta1": 0.9}
 FREE |= {"n_epochs": 5, "n_epochs_decay": 6, "max_steps": 9, "log_every": 1, "image_every": 2, "save_every": 3, "keep_every": 7}
 FREE |= {"skip_bad_records": True, "xla": True, "X_test": "x", "Y_test": "y", "features": "none", "eval_every": 5}
-FREE |= {"lambda_L1": 50.0, "lambda_GAN": 0.0}
+FREE |= {"lambda_L1": 50.0, "lambda_GAN": 0.0, "X_paired": "x", "Y_paired": "y", "lambda_paired": 5.0}
 FIXED = {"image_size": 128, "load_size": 300, "batch_size": 2, "use_lsgan": False, "norm": "batch", "upsample": "transpose", "ndf": 8}
 FIXED |= {"n_res_blocks": 6, "ngf": 8, "pool_size": 0, "ema": 0.5, "seed": 1, "precision": "bfloat16", "shard_data": True, "init_from": "x"}
 FIXED |= {
@@ -365,9 +365,13 @@ def test_every_setting_is_fixed_or_free():
     assert set(FREE) | set(FIXED) == set(TYPED) and not set(FREE) & set(FIXED)
 
 
+def test_pairs_cannot_come_later():
+    assert Config().changed({"X_paired": "x", "Y_paired": "y"})[1] == ["--X_paired x (the run has None)", "--Y_paired y (the run has None)"]
+
+
 @pytest.mark.parametrize("name", FREE)
 def test_a_run_that_continues_can_change(name):
-    before = Config(X_test="a", Y_test="b")
+    before = Config(X_test="a", Y_test="b", X_paired="c", Y_paired="d")
     after, wrong = before.changed({name: FREE[name]})
     assert dataclasses.asdict(after) == {**dataclasses.asdict(before), name: FREE[name]}
     assert wrong == []

@@ -9,12 +9,14 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from conftest import draw, write_records
+from standin import small_networks
 from test_model import PlainAdam, pictures, sums_in_an_order_of_threads
 
 import export_graph
 import train
 from formats import model_files
 from generator import UNet
+from model import CycleGAN
 from pix2pix import Pix2Pix, beside
 from system import cli
 from system.workers import connect
@@ -42,11 +44,28 @@ def tiny(**more) -> Pix2Pix:
     return Pix2Pix(settings(**more), decay_start=1000, total_steps=2000)
 
 
-def state(model: Pix2Pix) -> dict[str, np.ndarray]:
+def tiny_cyclegan(**more) -> CycleGAN:
+    """Of U-Nets and discriminators of pixels."""
+    kind = {"generator": "unet", "dropout": True, "discriminator": "pixel", "lambda_identity": 0.5, "ema": 0.5}
+    return CycleGAN(Config(**{**TINY, **kind, **more}), decay_start=1000, total_steps=2000)
+
+
+def state(model: Pix2Pix | CycleGAN) -> dict[str, np.ndarray]:
     """All that a checkpoint should hold, by name."""
-    owners = {name: getattr(model, name).weights for name in ("G", "D", "G_ema") if hasattr(model, name)}
-    others = ("generator_optimizer", "discriminator_optimizer", "pool", "G_health", "D_health")
-    owners |= {name: getattr(model, name).variables for name in others}
+    owners = {name: network.weights for name, network in model.networks.items()}
+    owners |= {name: average.weights for name, (average, _) in model.averages.items()}
+    others = (
+        "generator_optimizer",
+        "discriminator_optimizer",
+        "pool",
+        "pool_X",
+        "pool_Y",
+        "G_health",
+        "F_health",
+        "D_health",
+        "D_X_health",
+    )
+    owners |= {name: getattr(model, name).variables for name in others if hasattr(model, name)}
     found = {f"{owner}/{i}": v.numpy() for owner, variables in owners.items() for i, v in enumerate(variables)}
     return found | {"step": model.step.numpy(), "not_finite_since": model.not_finite_since.numpy()}
 
@@ -179,45 +198,53 @@ def test_three_steps_are_those_of_a_step_written_in_pytorch():
 
 
 @pytest.mark.parametrize(
-    "more", [{}, {"ema": 0.9, "generator": "resnet", "n_res_blocks": 1, "unet_levels": None, "discriminator": "pixel"}]
+    ("make", "more"),
+    [
+        (tiny, {}),
+        (tiny, {"ema": 0.9, "generator": "resnet", "n_res_blocks": 1, "unet_levels": None}),
+        (tiny_cyclegan, {"norm": "batch", "batch_size": 2}),
+    ],
 )
-def test_a_checkpoint_holds_the_whole_state(eager, tmp_path, more):
+def test_a_checkpoint_holds_the_whole_state(eager, tmp_path, make, more):
     """Dropout, too, which drops what it would have dropped."""
-    undisturbed, cut = tiny(pool_size=1, **more), None
+    undisturbed, cut, batch = make(pool_size=1, **more), None, more.get("batch_size", 1)
     for step in range(3):
         if step == 2:
             path = tf.train.Checkpoint(model=undisturbed).save(str(tmp_path / "model.ckpt"))
             keras.utils.set_random_seed(6)
-            cut = tiny(pool_size=1, **more)
+            cut = make(pool_size=1, **more)
             status = tf.train.Checkpoint(model=cut).restore(path)
             status.assert_existing_objects_matched()
             status.assert_consumed()
         for trained in filter(None, (undisturbed, cut)):
-            trained.train_step(pictures(step), pictures(step + 9))
+            trained.train_step(pictures(step, batch), pictures(step + 9, batch))
     expected, found = state(undisturbed), state(cut)
     assert expected.keys() == found.keys()
     for name, value in expected.items():
         assert np.array_equal(value, found[name]), name
 
 
-def test_two_replicas_are_as_one_device(eager):
+@pytest.mark.parametrize("make", [tiny, tiny_cyclegan])
+def test_two_replicas_are_as_one_device(eager, make):
     """Dropout and the pool included; with batch norm each would normalise its own pictures."""
     found = []
     for strategy in ("one", "mirrored"):
         workers = connect(strategy)
         keras.utils.set_random_seed(0)
         with workers.strategy.scope():
-            trained = tiny(batch_size=2, norm="instance", ema=0.5)
+            trained = make(batch_size=2, norm="instance", ema=0.5)
         tf.config.run_functions_eagerly(strategy == "one")
         for step in range(2):
             trained.train_step(*(workers.spread(pictures(10 * step + i, 2)) for i in (0, 1)))
-        found.append([w.numpy() for net in (trained.G, trained.D, trained.G_ema) for w in net.weights] + [trained.pool.pictures.numpy()])
-    for one, two in zip(*found, strict=True):
-        np.testing.assert_allclose(one, two, atol=1e-10)
+        found.append({name: value for name, value in state(trained).items() if "health" not in name})  # those are float32
+    assert found[0].keys() == found[1].keys() and any(name.startswith("pool") for name in found[0])
+    for name, one in found[0].items():
+        np.testing.assert_allclose(one, found[1][name], atol=1e-10, err_msg=name)
 
 
-def test_threads_do_not_decide_in_which_order_anything_is_added(float64):
-    graph = tiny().train_step.get_concrete_function(pictures(0), pictures(1)).graph
+@pytest.mark.parametrize("make", [tiny, tiny_cyclegan])
+def test_threads_do_not_decide_in_which_order_anything_is_added(float64, make):
+    graph = make().train_step.get_concrete_function(pictures(0), pictures(1)).graph
     assert sums_in_an_order_of_threads(graph) == []
 
 
@@ -298,7 +325,16 @@ def test_every_default_of_the_paper_is_a_setting():
 # --- some pairs beside many pictures of no pairs
 
 
-def test_cyclegan_learns_from_some_pairs_too(call, pairs, records, tmp_path):
+@pytest.fixture
+def quick(monkeypatch):
+    """Small networks, and nothing is traced."""
+    small_networks(monkeypatch)
+    tf.config.run_functions_eagerly(True)
+    yield
+    tf.config.run_functions_eagerly(False)
+
+
+def test_cyclegan_learns_from_some_pairs_too(call, pairs, records, tmp_path, quick):
     files = [*records, "--X_paired", pairs[1], "--Y_paired", pairs[3], "--checkpoints_dir", tmp_path]
     small = ["--image_size", 32, "--ngf", 1, "--ndf", 1, "--n_res_blocks", 0, "--pool_size", 0, "--precision", "float32"]
     assert call(train.main, *files, *small, "--max_steps", 1, "--run_name", "some").status == cli.DONE

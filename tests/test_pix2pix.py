@@ -8,7 +8,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from conftest import draw, write_records
+from conftest import draw, eagerly, write_records
 from standin import small_networks
 from test_model import PlainAdam, pictures, sums_in_an_order_of_threads
 
@@ -224,7 +224,7 @@ def test_a_checkpoint_holds_the_whole_state(eager, tmp_path, make, more):
         assert np.array_equal(value, found[name]), name
 
 
-@pytest.mark.parametrize("make", [tiny, tiny_cyclegan])
+@pytest.mark.parametrize("make", [tiny, pytest.param(tiny_cyclegan, marks=pytest.mark.long)])
 def test_two_replicas_are_as_one_device(eager, make):
     """Dropout and the pool included; with batch norm each would normalise its own pictures."""
     found = []
@@ -329,9 +329,8 @@ def test_every_default_of_the_paper_is_a_setting():
 def quick(monkeypatch):
     """Small networks, and nothing is traced."""
     small_networks(monkeypatch)
-    tf.config.run_functions_eagerly(True)
-    yield
-    tf.config.run_functions_eagerly(False)
+    with eagerly():
+        yield
 
 
 def test_cyclegan_learns_from_some_pairs_too(call, pairs, records, tmp_path, quick):

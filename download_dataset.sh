@@ -1,13 +1,14 @@
 #!/usr/bin/env bash
-# Downloads one of the CycleGAN authors' data sets and unpacks it to data/NAME beside this script; --help tells the rest.
+# Downloads one of the authors' data sets and unpacks it to data/NAME, or data/NAME_pairs, beside this script; --help tells the rest.
 # Keeps to bash 3.2, which is what macOS has.
 
 set -u
 
 readonly TIMES=4 # as large as the table says a set may be, packed or unpacked: photographs hardly shrink in an archive, a hostile file does
 readonly URL=https://efrosgans.eecs.berkeley.edu/cyclegan/datasets
+readonly URL_OF_PAIRS=https://efrosgans.eecs.berkeley.edu/pix2pix/datasets
 
-# Name, MB to download, domain A, domain B. A name is looked up here before it becomes part of a path.
+# Name, MB to download, domain A, domain B; of pairs the left half, the right half. It is looked up here before it becomes part of a path.
 readonly SETS="\
 apple2orange              78  apples, navel oranges
 summer2winter_yosemite   133  Yosemite in summer, in winter
@@ -21,18 +22,26 @@ facades                   35  photographs of facades, their label maps
 iphone2dslr_flower       340  flowers by phone, by a camera with a shallow depth of field
 ae_photos                 10  landscape photographs to try a trained model on; no training folders
 grumpifycat               20  Russian Blue cats, Grumpy Cat; no test folders
-cityscapes                 -  street scenes, their label maps; has to be prepared by hand, its licence forbids copies"
+cityscapes                 -  street scenes, their label maps; has to be prepared by hand, its licence forbids copies
+pix2pix/facades           30  photographs of facades, their label maps; pairs, as all that follow
+pix2pix/maps             239  aerial photographs, maps
+pix2pix/edges2shoes     2107  drawings of shoes, photographs
+pix2pix/edges2handbags  8214  drawings of handbags, photographs
+pix2pix/night2day       1968  places at night, by day
+pix2pix/cityscapes         -  as above"
 
 usage() {
     cat <<END
 usage: bash download_dataset.sh NAME
 
 Downloads a data set of the CycleGAN authors and unpacks it to data/NAME beside this script: trainA, trainB, testA, testB.
+pix2pix/NAME is one of pairs, pictures side by side, and goes to data/NAME_pairs: train, and val or test.
 If the download is cut off, the same command resumes it. NAME is one of (MB to download; domain A, domain B):
 
 $SETS
 
-environment: DATASET_URL, the address of another folder with NAME.zip in it (default: $URL)
+environment: DATASET_URL, the address of another folder with NAME.zip in it, or NAME.tar.gz
+    (default: $URL, or $URL_OF_PAIRS)
 exit status: 0 done, 1 network or archive at fault, 2 wrong input, 130 interrupted, 143 terminated, 129 terminal lost
 END
 }
@@ -62,7 +71,7 @@ stop() { # STATUS WORD
 progress() { # PID MB
     while kill -0 "$1" 2>/dev/null; do
         if [[ -f $part ]]; then
-            printf '\r%s.zip: %d of about %d MB' "$name" $(($(wc -c <"$part") / 1000000)) "$2" >&2
+            printf '\r%s: %d of about %d MB' "${archive#data/}" $(($(wc -c <"$part") / 1000000)) "$2" >&2
         fi
         sleep 0.5
     done
@@ -151,11 +160,25 @@ download() {
 }
 
 unpack() {
-    run python3 -IS - "$zip" "$name" "$tmp" $((TIMES * size)) "${folders[@]}" <<'END'
-import errno, os, re, shutil, stat, sys, zipfile
+    run python3 -IS - "$archive" "$name" "$tmp" "$place" $((TIMES * size)) "${folders[*]}" "$others" <<'END'
+import errno, gzip, os, re, shutil, stat, sys, tarfile, zipfile
 
-archive, name, temporary, limit, *needed = sys.argv[1:]
-MEMBERS = 50_000  # the largest sets have about 8,000 pictures
+archive, name, temporary, place, limit, needed, others = sys.argv[1:]
+MEMBERS = 50_000 if archive.endswith(".zip") else 200_000  # the largest sets have about 8,000 pictures, and 139,000 pairs
+LONGEST = 1 << 16  # bytes of what is read at once: headers that say more of a member
+
+
+class Unsafe(Exception):
+    pass
+
+
+class Header(tarfile.TarInfo):
+    @classmethod
+    def frombuf(cls, *arguments):
+        header = super().frombuf(*arguments)
+        if header.type == tarfile.GNUTYPE_SPARSE or header.type not in tarfile.REGULAR_TYPES and header.size > LONGEST:
+            raise Unsafe("it has headers without end")  # which would all be read into memory
+        return header
 
 
 def reject(why):
@@ -163,42 +186,76 @@ def reject(why):
     sys.exit(f"{archive}: {why}")
 
 
-def unsafe(member):
-    parts, kind = member.filename.split("/"), stat.S_IFMT(member.external_attr >> 16)
-    inside = parts[0] == name and not any(p == ".." or "\\" in p or re.match("[A-Za-z]:", p) for p in parts)
-    return not inside or kind not in (0, stat.S_IFREG, stat.S_IFDIR)
+def is_inside(path):
+    parts = path.split("/")
+    return parts[0] == name and not any(p == ".." or "\\" in p or re.match("[A-Za-z]:", p) for p in parts)
+
+
+def of_zip():
+    """Of each member its path, what it is, its bytes, and what it is opened with."""
+    with zipfile.ZipFile(archive) as z:
+        for m in z.infolist():
+            kind = stat.S_IFMT(m.external_attr >> 16)
+            # What it says of its size can be a lie, but zipfile unpacks no more than that; of other methods with any amount of memory.
+            if m.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+                raise Unsafe("it is packed by another method than deflate")
+            what = "other" if kind not in (0, stat.S_IFREG, stat.S_IFDIR) else "folder" if m.is_dir() else "file"
+            yield m.filename, what, m.file_size, lambda: z.open(m)
+
+
+def of_tar():
+    """As `of_zip`; at the end all has been decompressed, and its checksum verified."""
+    with gzip.open(archive) as packed:
+        with tarfile.open(fileobj=packed, mode="r|", tarinfo=Header) as tar:
+            for m in tar:
+                what = "folder" if m.isdir() else "file" if m.isfile() and not m.issparse() else "other"
+                yield m.name[2:] if m.name.startswith("./") else m.name, what, m.size, lambda: tar.extractfile(m)
+        if len(packed.read(LONGEST)) == LONGEST:
+            raise tarfile.ReadError  # what looks like the end is none
+
+
+def members():
+    """As these two, without what macOS adds. Raises `Unsafe` at the first member that must not be unpacked."""
+    count = total = 0
+    for path, what, size, open_it in of_zip() if archive.endswith(".zip") else of_tar():
+        count, total = count + 1, total + size
+        if total > int(limit) * 1e6 or count > MEMBERS:
+            most = f"the limit is {MEMBERS:,} files and {int(limit):,} MB"
+            raise Unsafe(f"{count:,} files, {total / 1e6:,.0f} MB once unpacked, if not more; {most}")
+        if path.startswith("__MACOSX/") or os.path.basename(path).startswith("._") or path == ".":
+            continue
+        if what == "other" or not is_inside(path):
+            raise Unsafe(f"{path!a} is a link or leads out of {name}/")
+        yield path, what, size, open_it
 
 
 try:
-    with zipfile.ZipFile(archive) as z:
-        members = [m for m in z.infolist() if not m.filename.startswith("__MACOSX/")]  # what macOS adds is not unpacked
-        for m in members:
-            if unsafe(m):
-                reject(f"the archive is unsafe and was removed: {m.filename!a} is a link or leads out of {name}/")
-        files = [m.filename for m in members if not m.is_dir()]
-        counts = {f: sum(file.startswith(f"{name}/{f}/") for file in files) for f in ("trainA", "trainB", "testA", "testB")}
-        for folder in needed:
-            if not counts[folder]:
-                reject(f"the archive has no pictures in {name}/{folder} and was removed: this is not the data set")
-        # What a member says of its size can be a lie, but zipfile unpacks no more than that; of other methods with any amount of memory.
-        size = sum(m.file_size for m in members) / 1e6
-        if size > int(limit) or len(z.infolist()) > MEMBERS:
-            most = f"the limit is {MEMBERS:,} files and {int(limit):,} MB"
-            reject(f"the archive is unsafe and was removed: {len(z.infolist()):,} files, {size:,.0f} MB once unpacked; {most}")
-        if any(m.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED) for m in members):
-            reject("the archive is unsafe and was removed: it is packed by another method than deflate")
-        free = shutil.disk_usage("data").free / 1e6
-        if free < size:
-            sys.exit(f"data: {free:,.1f} MB free, but unpacked {name} takes {size:,.1f} MB: make room and run again, {archive} is kept")
-        if z.testzip() is not None:
-            raise zipfile.BadZipFile
-        z.extractall(temporary, members)
+    files, size = [], 0
+    for path, what, bytes, _ in members():  # all, before any is unpacked
+        size += bytes / 1e6
+        if what == "file":
+            files.append(path)
+    counts = {f: sum(file.startswith(f"{name}/{f}/") for file in files) for f in f"{needed} {others}".split()}
+    for folder in needed.split():
+        if not counts[folder]:
+            reject(f"the archive has no pictures in {name}/{folder} and was removed: this is not the data set")
+    free = shutil.disk_usage("data").free / 1e6
+    if free < size:
+        sys.exit(f"data: {free:,.1f} MB free, but unpacked {name} takes {size:,.1f} MB: make room and run again, {archive} is kept")
+    for path, what, _, open_it in members():
+        target = os.path.join(temporary, path)
+        os.makedirs(target if what == "folder" else os.path.dirname(target), exist_ok=True)
+        if what == "file":
+            with open_it() as source, open(target, "xb") as file:
+                shutil.copyfileobj(source, file)
+except Unsafe as e:
+    reject(f"the archive is unsafe and was removed: {e}")
 except Exception as e:  # a damaged archive can raise nearly anything
     if isinstance(e, OSError) and e.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO):  # not the archive's fault
         sys.exit(f"data: {e.strerror}: make room and run again, {archive} is kept")
     reject("the archive was damaged and was removed: run again to download it anew")
-os.rename(os.path.join(temporary, name), os.path.join("data", name))
-print(f"data/{name}:", ", ".join(f"{folder} {count}" for folder, count in counts.items()))
+os.rename(os.path.join(temporary, name), place)
+print(f"{place}:", ", ".join(f"{folder} {count}" for folder, count in counts.items()))
 END
 }
 
@@ -224,7 +281,16 @@ if [[ -z $name ]]; then
     die 2 "$(printf %q "$1"): no such data set: use one of ${names#, }"
 fi
 
-base=${DATASET_URL:-$URL}
+folders=(trainA trainB) others='testA testB'
+if [[ $name == ae_photos ]]; then
+    folders=(testA) others=''
+fi
+place=data/$name archive=data/$name.zip base=$URL
+if [[ $name == pix2pix/* ]]; then
+    name=${name#*/} folders=(train) others='val test'
+    place=data/${name}_pairs archive=data/$name.tar.gz base=$URL_OF_PAIRS
+fi
+base=${DATASET_URL:-$base}
 case $base in
     http://* | https://*) ;;
     *) die 2 "DATASET_URL=$(printf %q "$base"): use an address that begins with http:// or https://" ;;
@@ -232,11 +298,7 @@ esac
 
 exec </dev/null # run() needs a stdin that is open
 CDPATH='' cd -- "$(dirname -- "$(readlink -f "$0" 2>/dev/null || echo "$0")")" || exit 1
-url=${base%/}/$name.zip zip=data/$name.zip part=data/$name.zip.part temporary=data/.$name.tmp-$HOSTNAME- tmp='' downloading=no
-folders=(trainA trainB)
-if [[ $name == ae_photos ]]; then
-    folders=(testA)
-fi
+url=${base%/}/${archive#data/} part=$archive.part temporary=data/.${place#data/}.tmp-$HOSTNAME- tmp='' downloading=no
 
 for left in "$temporary"*; do # by processes of this machine that were killed
     if [[ ${left#"$temporary"} =~ ^([0-9]+)-[A-Za-z0-9]{6}$ ]] && ! kill -0 "${BASH_REMATCH[1]}" 2>/dev/null; then
@@ -246,15 +308,15 @@ done
 
 missing=
 for folder in "${folders[@]}"; do
-    compgen -G "data/$name/$folder/*" >/dev/null || missing+=" $folder"
+    compgen -G "$place/$folder/*" >/dev/null || missing+=" $folder"
 done
 if [[ -z $missing ]]; then
-    echo "data/$name is there already"
+    echo "$place is there already"
     exit
-elif [[ -e data/$name ]]; then
-    die 2 "data/$name is there, but without pictures in${missing}: move it away and run again"
+elif [[ -e $place ]]; then
+    die 2 "$place is there, but without pictures in${missing}: move it away and run again"
 elif [[ $name == cityscapes ]]; then
-    die 2 "cityscapes: its licence forbids copies: get it from https://www.cityscapes-dataset.com and fill data/cityscapes/trainA, trainB"
+    die 2 "cityscapes: its licence forbids copies: get it from https://www.cityscapes-dataset.com and fill$missing in $place"
 fi
 command -v python3 >/dev/null || die 1 "python3: not found, but needed to check and unpack the archive: install it"
 
@@ -266,8 +328,8 @@ if ! { mkdir -p data && tmp=$(mktemp -d "$temporary$$-XXXXXX"); } 2>/dev/null; t
     die 1 "data: cannot write to this folder"
 fi
 
-if [[ -f $zip ]]; then
-    echo "$zip is there already: not downloaded again"
+if [[ -f $archive ]]; then
+    echo "$archive is there already: not downloaded again"
 else
     ask_for_room
     echo "downloading $url"
@@ -275,11 +337,11 @@ else
     download
     downloading=no
     : >>"$part" # older curls make no file of an empty answer
-    mv -f "$part" "$zip" || exit 1
+    mv -f "$part" "$archive" || exit 1
 fi
-echo "checking and unpacking $zip"
+echo "checking and unpacking $archive"
 if ! unpack; then
     reason=$(tail -n 1 "$tmp/log")
-    die 1 "${reason:-$zip: python3 was stopped while it unpacked: run again}"
+    die 1 "${reason:-$archive: python3 was stopped while it unpacked: run again}"
 fi
-rm -f "$zip"
+rm -f "$archive"

@@ -8,8 +8,10 @@ import argparse
 import collections
 import contextlib
 import dataclasses
+import functools
 import json
 import sys
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -52,13 +54,15 @@ def main(argv: list[str] | None = None) -> int:
     devices.quiet_tensorflow()
     given = [getattr(args, flag) or [None] * len(args.fake or args.model) for flag in ("fake", "input", "model", "back", "real", "truth")]
     # All of them, before the long work begins.
-    opened = [open_direction(*paths, args.image_size, args.trust_model) for paths in zip(*given, strict=True)]
+    damaged: dict[AnyPath, str | None] = {}
+    read = functools.partial(cutouts.read, damaged=damaged)
+    opened = [open_direction(*paths, args.image_size, args.trust_model, read) for paths in zip(*given, strict=True)]
     network = None
     if args.real:
         network = features.load(args.features, args.trust_model) if args.features else features.inception()
         network = dataclasses.replace(network, first_side=args.size)
     directions = [direction for direction, _ in opened]
-    results = [direction.measure(map(cutouts.read, real) if real else None, network) for direction, real in opened]
+    results = [direction.measure(map(read, real) if real else None, network) for direction, real in opened]
     with contextlib.ExitStack() as stack:  # both outputs or none
         if args.json:
             # JSON has no number that is not finite, as the PSNR of equal pictures: null.
@@ -66,6 +70,8 @@ def main(argv: list[str] | None = None) -> int:
             stack.enter_context(storage.atomic_write(args.json)).write_text(json.dumps(finite, indent=2) + "\n", encoding="utf-8")
         if args.sheet:
             images.write(args.sheet, images.contact_sheet([row for direction in directions for row in direction.rows.items()]))
+    for line in sorted(f"{file}: {problem}" for file, problem in damaged.items() if problem):
+        print(f"damaged, but measured: {cli.on_one_line(line)}", file=sys.stderr)
     print("\n\n".join(map(describe, results)))
     return cli.DONE
 
@@ -112,25 +118,34 @@ def check_sources(args: argparse.Namespace, flag: str, output: AnyPath) -> None:
             raise InputError(f"{flag} {output}: would be one of the pictures in {folder}; name another place")
 
 
-class Folder(collections.UserDict):
-    """A folder's pictures, uint8 (H, W, 3), by path without suffix, read when asked for. Raises `InputError` if two have one name."""
+Read = Callable[[AnyPath], np.ndarray]
 
-    def __init__(self, folder: AnyPath):
-        super().__init__(pairs.by_name(folder))
-        self.folder = folder
+
+class Folder(collections.UserDict):
+    """A folder's pictures, uint8 (H, W, 3), by name, read when asked for.
+
+    If they are `paired` with another folder's, names are paths without suffix. Raises `InputError` if two have one name.
+    """
+
+    def __init__(self, folder: AnyPath, read: Read = cutouts.read, paired: bool = True):
+        super().__init__(pairs.by_name(folder) if paired else {str(file): file for file in images.find(folder)})
+        self.folder, self.read = folder, read
         self.short_side: int | None = None  # to which pictures are resized, in pixels; None: as they are
 
     def __getitem__(self, name: str) -> np.ndarray:
-        picture = cutouts.read(self.data[name])
+        picture = self.read(self.data[name])
         try:
             return images.resize_short_side(picture, self.short_side) if self.short_side else picture
         except images.PictureError as e:
             raise images.PictureError(f"{self.data[name]}: {e}") from None
 
 
-def open_direction(fake, input, model, back, real, truth, image_size: int | None, trust: bool) -> tuple[Direction, list[AnyPath] | None]:
+def open_direction(
+    fake, input, model, back, real, truth, image_size: int | None, trust: bool, read: Read
+) -> tuple[Direction, list[AnyPath] | None]:
     """Returns one way of translating, and the real pictures. Paths may be None. Raises `InputError` for what cannot be measured."""
-    fakes, inputs, truths = (Folder(folder) if folder else None for folder in (fake, input, truth))
+    folders = fake, input, truth
+    fakes, inputs, truths = (Folder(folder, read, paired=sum(map(bool, folders)) > 1) if folder else None for folder in folders)
     names = (fakes or inputs).data
     for found in filter(None, (inputs, truths)):
         found.data |= pairs.partners(names, found.data)
@@ -148,7 +163,7 @@ def open_direction(fake, input, model, back, real, truth, image_size: int | None
 
 def as_function(model) -> Translate | None:
     """A model as a function of one picture, uint8 (H, W, 3), which is translated in tiles if the model has but one size."""
-    return model and (lambda picture: tiling.translate_in_tiles(model, picture, tile=max(picture.shape)))
+    return model and (lambda picture: tiling.translate_in_tiles(model, picture, tile=images.MAX_PIXELS))
 
 
 def describe(result: dict[str, Any]) -> str:

@@ -12,7 +12,7 @@ from pathlib import PurePath
 from formats import model_files, resuming
 from formats.translation import PIPE, Job, Translation
 from pictures import images
-from system import cli, storage
+from system import cli, finding, storage
 from system.cli import InputError
 from system.storage import AnyPath
 
@@ -25,11 +25,8 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     add("--output", metavar="PATH", required=True, help=f"the picture to write ({formats}), the folder for several, or -")
     add("--image_size", type=cli.Number(int, 8, 10_000), help="translate at N×N [see --keep_size]")
     add("--keep_size", action="store_true", help="translate at the picture's own size [short side to the model's size, aspect kept]")
-    add(
-        "--tile",
-        type=cli.Number(int, 64, 8192, multiple=4),
-        help="go through pictures of more than N×N pixels in overlapping tiles of N×N [as there is memory]",
-    )
+    tile = "go through pictures of more than N×N pixels in overlapping tiles of N×N [as there is memory]"
+    add("--tile", type=cli.Number(int, 64, 8192, multiple=4), help=tile)
     add("--max_megapixels", type=cli.Number(int, 1, 10_000), default=100, help="leave larger pictures out, before or after resizing")
     add("--format", choices=("png", "jpg", "webp", "tif"), default="png", help="format of the pictures in an output folder, and of -")
     add("--quality", type=cli.Number(int, 1, 100), help="of JPEG and WebP [JPEG: 95; WebP: without loss]")
@@ -72,20 +69,9 @@ def main(argv: list[str] | None = None) -> int:
     for one in (model, back):
         if one and one.fixed_size and args.image_size not in (None, one.fixed_size):
             raise InputError(f"--image_size {args.image_size}: {one.file} is for {one.fixed_size} only; use that, or leave it out")
-    began, max_pixels, suffix = time.monotonic(), args.max_megapixels * 10**6, f".{args.format}"
-    translation = Translation(
-        model,
-        back,
-        args.image_size,
-        args.keep_size,
-        args.tile,
-        max_pixels,
-        args.side_by_side,
-        suffix,
-        args.quality,
-        args.keep_metadata,
-        thumbnails=bool(args.gallery),
-    )
+    sizes = args.image_size, args.keep_size, args.tile, args.max_megapixels * 10**6
+    written = args.side_by_side, f".{args.format}", args.quality, args.keep_metadata
+    began, translation = time.monotonic(), Translation(model, back, *sizes, *written, thumbnails=bool(args.gallery))
     remaining, silent = resuming.remaining(jobs, translation.notes) if args.resume else (jobs, [])
     translation.run(remaining)
     left_out = translation.left_out
@@ -176,7 +162,27 @@ def find(args: argparse.Namespace, unreadable: list[str]) -> tuple[AnyPath | Non
         return None, [source]
     if not finding.is_pattern(args.input):
         raise InputError(f"--input {args.input}: no such picture or folder")
-    return finding.pattern_parts(args.input)[0], images.matching(args.input, output, unreadable)
+    return find_by_pattern(args.input, output, unreadable)
+
+
+def find_by_pattern(text: str, output: AnyPath, unreadable: list[str]) -> tuple[AnyPath, list[AnyPath]]:
+    """As `find`."""
+    (folder, pattern), errors, kept = finding.pattern_parts(text), [], []
+    if ".." in pattern.split("/"):
+        raise InputError(f"--input {text}: goes up (..) behind a wildcard; name the folder that it leads to")
+    found = sorted(map(storage.path, finding.glob(text, errors.append, kept.append)))
+    made, within = storage.resolve(output), storage.resolve(folder)
+    if made != within and made not in within.parents:
+        found = [file for file in found if made not in storage.resolve(file).parents]
+    files = [file for file in found if not file.is_dir()]
+    problems, machines = list(map(finding.told_unreadable, errors)), [images.told_machines(kept)] if kept else []
+    if not files:
+        words = "only folders are called like that; add /*.jpg, say" if found else "no file is called like that"
+        raise InputError("; ".join([f"--input {text}: {words}", *(problems + machines)[:1]]))
+    for line in machines:
+        print(f"left out: {cli.on_one_line(line)}", file=sys.stderr)
+    unreadable += problems
+    return folder, files
 
 
 def check_collisions(source: str, jobs: list[Job]) -> None:

@@ -11,13 +11,13 @@ import numpy as np
 import tensorflow as tf
 
 from pictures import fingerprints, shards
+from pictures.cropping import MOST, resized_square
 from pictures.records import FEATURES, BadRecord, Shard, from_record, pairs_of, record_headers
 from system import storage
 from system.cli import InputError
 from utils import convert2float
 
 _DAMAGED, _NO_PICTURE, _NO_PARTNER = "damaged or cut off", "no picture in it", "its partner cannot be read"
-_MOST = 1 << 24  # pixels that a picture is resized to; one that would have more, of 6000×1 say, takes gigabytes
 
 
 class Reader:
@@ -131,8 +131,9 @@ class Reader:
             self.stand_ins[number] = self.stand_ins.get(following, following)
 
     def expect(self, *records: int) -> None:
-        """Numbers the records as if each file had so many; those that are missing because it is cut off are bad."""
+        """Numbers the records as if each file had so many, if not more already; those that are missing because it is cut off are bad."""
         offsets = np.split(self._offsets.numpy(), self.firsts[1:])
+        records = tuple(max(count, len(starts)) for count, starts in zip(records, offsets, strict=True))
         known = [(*self.place(number), problem) for number, problem in self.bad.items()]
         self._number([np.pad(starts, (0, count - len(starts))) for starts, count in zip(offsets, records, strict=True)])
         first = {shard.file: int(number) for shard, number in zip(self.shards, self.firsts, strict=True)}
@@ -154,6 +155,18 @@ class Reader:
             except tf.errors.OpError:
                 raise BadRecord(f"{self.place(number)[0]}: can no longer be read; bring it back") from None
         return {number: problem for number, problem in problems.items() if problem}
+
+    def finds_bad(self, number: int) -> bool:
+        """Tells whether a record cannot be read, which then is left out. Raises `InputError` if it may not be."""
+        if number in self.bad:
+            return True
+        if not (problem := self._problem(number)):
+            return False
+        if not self.skip_bad_records:
+            remedy = "make it anew of the same pictures, or add --skip_bad_records"
+            raise InputError(f"{self.describe({number: problem})}; {remedy}")
+        self.leave_out({number: problem})
+        return True
 
     def pairs(self, number: int) -> bytes:
         """What a record says of the pairs that it is one picture of: a digest of all of them; nothing if there are none."""
@@ -225,53 +238,39 @@ class Reader:
         _, picture = from_record(self._record(index), self.decoder)
         own = tf.cast(tf.shape(picture)[:2], tf.float64)
         size = tf.cast(tf.round(own * (short_side / tf.reduce_min(own))), tf.int32)
-        cut = resized_square(picture, size, place(size - self.image_size), self.image_size, _MOST)
+        cut = resized_square(picture, size, place(size - self.image_size), self.image_size, MOST)
         return tf.ensure_shape(cut, (self.image_size, self.image_size, 3))
-
-
-_SIZES = [tf.TensorSpec((2,), tf.int32)] * 2 + [tf.TensorSpec((), tf.int32), tf.TensorSpec((), tf.int64)]
-
-
-@tf.function(input_signature=[tf.TensorSpec((None, None, 3), tf.uint8), *_SIZES], autograph=False)  # traced once for all readers
-def resized_square(picture: tf.Tensor, size: tf.Tensor, begin: tf.Tensor, side: tf.Tensor, most: tf.Tensor) -> tf.Tensor:
-    """The square of `side` pixels at `begin` (2,) of a picture, uint8 (H, W, 3), that is resized to `size` (2,); float32 (side, side, 3).
-
-    Where that would be more than `most` pixels, only those are computed that are in the square.
-    """
-
-    def of_whole():
-        resized = tf.image.resize(picture, size, "bicubic", antialias=True)
-        return tf.slice(resized, tf.pad(begin, [[0, 1]]), [side, side, 3])
-
-    def alone():
-        own, start = tf.cast(tf.shape(picture)[:2], tf.float64), tf.cast(begin, tf.float64)
-        scale = tf.cast(size, tf.float64) / own
-        margin = 4 / tf.minimum(scale, 1)  # pixels that the interpolation looks at, and two more
-        first = tf.maximum(tf.floor(start / scale - margin), 0)
-        last = tf.minimum(tf.math.ceil((start + tf.cast(side, tf.float64)) / scale + margin), own)
-        (top, left), (bottom, right) = tf.unstack(tf.cast(first, tf.int32)), tf.unstack(tf.cast(last, tf.int32))
-        return tf.raw_ops.ScaleAndTranslate(
-            images=picture[tf.newaxis, top:bottom, left:right],
-            size=[side, side],
-            scale=tf.cast(scale, tf.float32),
-            translation=tf.cast(first * scale - start, tf.float32),
-            kernel_type="keyscubic",
-        )[0]
-
-    return tf.cond(tf.reduce_prod(tf.cast(size, tf.int64)) > most, alone, of_whole)
 
 
 def match(X: Reader, Y: Reader) -> None:
     """Makes sure that the records of two `paired` readers are pairs: what one leaves out, the other does, too. Raises `InputError`."""
-    if len(X) != len(Y) and len(X.shards) == len(Y.shards) and (X.cut_off or Y.cut_off):
-        longer, shorter = sorted((X, Y), key=len, reverse=True)
-        shorter.expect(*(shard.records for shard in longer.shards))
-    pairs = [reader.pairs(next(number for number in range(len(reader)) if number not in reader.bad)) for reader in (X, Y)]
-    if not all(pairs):
-        file = (Y if pairs[0] else X).file
-        raise InputError(f"{file}: its pictures are of no pairs; make both files with build_data.py --paired, or leave --model pix2pix out")
-    if pairs[0] != pairs[1] or len(X) != len(Y):
-        raise InputError(f"{X.file}, {Y.file}: are not of the same pairs; make both with one call of build_data.py --paired")
+    remedy = "make both with one call of build_data.py --paired"
+    if same := {shard.file for shard in X.shards} & {shard.file for shard in Y.shards}:
+        raise InputError(f"--{X.name}, --{Y.name}: are both {min(same)}; name the file of the partners for one of them")
+    counts = [[shard.records for shard in reader.shards] for reader in (X, Y)]
+    if counts[0] != counts[1] and (X.cut_off or Y.cut_off or X.share):  # otherwise the same records may lie in other shards
+        whole = [max(records) for records in zip(*counts, strict=False)]
+        if len(counts[0]) != len(counts[1]) or not all(
+            s.cut_off or s.records == n for r in (X, Y) for s, n in zip(r.shards, whole, strict=True)
+        ):
+            why = "as --shard_data needs it" if X.share else "as a file that is cut off needs it"
+            raise InputError(f"{X.file}, {Y.file}: are not the same pairs in the same shards, {why}; {remedy}")
+        for reader in (X, Y):
+            reader.expect(*whole)
+    if len(X) != len(Y):
+        raise InputError(f"{X.file}, {Y.file}: are not of the same pairs, but {len(X)} and {len(Y)} pictures; {remedy}")
+    for first in sorted({*X.firsts.tolist(), *Y.firsts.tolist()}):  # each file may be of another set
+        number = next((n for n in range(first, len(X)) if not any(reader.finds_bad(n) for reader in (X, Y))), None)
+        digests = [b"none left"] * 2 if number is None else [reader.pairs(number) for reader in (X, Y)]
+        if not all(digests):
+            file = (Y if digests[0] else X).place(number)[0]
+            raise InputError(f"{file}: its pictures are of no pairs; make both files with build_data.py --paired")
+        if digests[0] != digests[1]:
+            raise InputError(f"{X.place(number)[0]}, {Y.place(number)[0]}: are not of the same pairs; {remedy}")
+    _leave_out_partners(X, Y)
+
+
+def _leave_out_partners(X: Reader, Y: Reader) -> None:
     for one, other in ((X, Y), (Y, X)):
         if alone := {number: _NO_PARTNER for number in one.bad if number not in other.bad}:
             other.leave_out(alone)
@@ -295,6 +294,6 @@ def feed_pairs(X: Reader, Y: Reader, step: int = 0) -> Iterator[tuple[tf.Tensor,
                 reader.leave_out(bad)
                 found |= bool(bad)
             if X.paired:
-                match(X, Y)
+                _leave_out_partners(X, Y)
             if not found:
                 raise

@@ -1,6 +1,7 @@
 """Pictures on their way through a model, and back through another: read, brought to size, translated and written."""
 
 import contextlib
+import math
 import sys
 from collections import Counter, deque
 from collections.abc import Iterator
@@ -11,7 +12,7 @@ from pathlib import PurePath
 import numpy as np
 
 from formats.translator import Translator
-from pictures import cutouts, damage, gallery, images, opening, tiling
+from pictures import cutouts, damage, gallery, images, tiling
 from pictures.metadata import Metadata
 from system import console, storage, threads
 from system.progress import Progress
@@ -116,9 +117,14 @@ class Translation:
             pixels, alpha = images.decode_with_alpha(data, self.max_pixels)
             height, width = pixels.shape[:2]
             size = size_for(self.model, height, width, self.image_size, self.keep_size)
-            if size[0] * size[1] > self.max_pixels:
-                raise images.PictureError(f"{width}×{height} would become {size[1]}×{size[0]}, more than --max_megapixels; try --keep_size")
-            if data.startswith(opening.JPEG) and (problem := damage.of_jpeg(data)):
+            high, wide = max((tiling.padded(model, *size) for model in self.models), key=math.prod)
+            if high * wide > self.max_pixels:
+                remedy = "" if self.keep_size else "; try --keep_size"
+                raise images.PictureError(f"{width}×{height} would be computed as {wide}×{high}, more than --max_megapixels{remedy}")
+            for output in job.outputs:
+                suffix = self.pipe_format if output is PIPE else output.suffix
+                images.check_fits(suffix, size[0], size[1] * (1 + len(self.models) if self.side_by_side else 1))
+            if problem := damage.of_jpeg(data):
                 self.damaged.append(f"{job.source}: {problem}")
             pixels, alpha = cutouts.resize(pixels, alpha, *size)
             return pixels, alpha, images.metadata_of(data, self.max_pixels) if self.keep_metadata else None, len(data)
@@ -132,8 +138,9 @@ class Translation:
         batch: list[tuple[Job, Picture]] = []
         most = 0 if any(model.fixed_size for model in self.models) else min(BATCH_PIXELS, self.tile**2)
         for job, picture in pictures:
-            height, width, _ = shape = picture[0].shape
-            if batch and (batch[0][1][0].shape != shape or (len(batch) + 1) * height * width > most):
+            shape = picture[0].shape
+            pixels = max(math.prod(tiling.padded(model, *shape[:2])) for model in self.models)
+            if batch and (batch[0][1][0].shape != shape or (len(batch) + 1) * pixels > most):
                 yield batch
                 batch = []
             batch.append((job, picture))
@@ -144,8 +151,11 @@ class Translation:
         """uint8 (B, H, W, 3) → uint8 (B, H, W, 3), in tiles if need be, which shrink where memory is not enough. `name` is for messages."""
 
         def after_tile(done: int, count: int) -> None:
-            if model.sees_whole_pictures and not model.knows_statistics and not self.warned:
-                self.progress.say(f"{model.file}: gives no statistics of whole pictures: tiles are blended, but can differ in tone")
+            is_unet = model.metadata.get("generator") == "unet"
+            if not self.warned and (is_unet or model.sees_whole_pictures and not model.knows_statistics):
+                why = "is a U-Net: tiles do not see the whole picture, and can differ"
+                blended = "gives no statistics of whole pictures: tiles are blended, but can differ in tone"
+                self.progress.say(f"{model.file}: {why if is_unet else blended}")
                 self.warned = True
             self.progress.update(self.done, lambda: f"{name}: tile {done} of {count}")
 

@@ -83,6 +83,11 @@ class Translator:
         return self.metadata["multiple"]
 
     @property
+    def smallest(self) -> int:
+        """What these sides are at least."""
+        return self.metadata["smallest"]
+
+    @property
     def knows_statistics(self) -> bool:
         """Tells whether `statistics` can be asked for."""
         return self.measure is not None

@@ -3,15 +3,24 @@
 import numpy as np
 from PIL import Image
 
-from pictures import images
+from pictures import damage, images
 from system.storage import AnyPath
 
 FAINT = 64  # alpha below which colours are means without the negative weights of bicubic interpolation, which would be divided by little
 
 
-def read(file: str | AnyPath) -> np.ndarray:
-    """A picture file as networks see it, uint8 (H, W, 3), at its own size: see `resize`. Raises `PictureError` as `images.read`."""
-    colours, alpha = images.read(file, images.decode_with_alpha)
+def read(file: str | AnyPath, damaged: dict[str | AnyPath, str | None] | None = None) -> np.ndarray:
+    """A picture file as networks see it, uint8 (H, W, 3), at its own size: see `resize`. Raises `PictureError` as `images.read`.
+
+    What is wrong with one that can be decoded all the same is noted in `damaged`; None if nothing is.
+    """
+
+    def decode(data: bytes) -> tuple[np.ndarray, np.ndarray | None]:
+        if damaged is not None and file not in damaged:
+            damaged[file] = damage.of_jpeg(data)
+        return images.decode_with_alpha(data)
+
+    colours, alpha = images.read(file, decode)
     return resize(colours, alpha, *colours.shape[:2])[0]
 
 

@@ -8,7 +8,7 @@ import sys
 import numpy as np
 from PIL import Image
 
-from pictures import listening
+from pictures import listening, opening
 
 # How lines of libjpeg's begin: about damage, and about anything else.
 _DAMAGE = re.compile(rb"Corrupt JPEG data: (.*)|((?:Premature end of JPEG|Inconsistent progression).*)")
@@ -18,12 +18,17 @@ _OTHERS = re.compile(
 
 
 def of_jpeg(data: bytes) -> str | None:
-    """What is wrong with a JPEG that can be decoded, in words; None if nothing is known to be.
+    """What is wrong with a picture that can be decoded, in words; None if nothing is known to be, or it is no JPEG.
 
     Only TensorFlow's decoder passes on what libjpeg says; where it is not loaded, since a model of another kind runs, that takes seconds.
     """
+    if not data.startswith(opening.JPEG):
+        return None
     if tf := sys.modules.get("tensorflow"):
-        with contextlib.suppress(tf.errors.InvalidArgumentError):  # it lacks its end, say
+        with contextlib.suppress(tf.errors.InvalidArgumentError):
+            return said(data) or jump(data)
+        data = opening.with_end(data) or data
+        with contextlib.suppress(tf.errors.InvalidArgumentError):
             return said(data) or jump(data)
     return jump(data)
 

@@ -23,6 +23,8 @@ HEIF = (".heic", ".heif", ".hif")  # as well, where pillow-heif is installed
 OTHERS = (".jxl", ".jxr", ".svg", ".svgz", ".psd", ".xcf", ".exr", ".hdr", ".ico", ".eps", ".ai")  # are pictures, too, but not read
 OTHERS += (".dng", ".cr2", ".cr3", ".crw", ".nef", ".nrw", ".arw", ".srf", ".raf", ".orf", ".rw2", ".pef", ".srw", ".3fr", ".raw")
 FORMATS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP", ".tif": "TIFF", ".tiff": "TIFF"}  # that can be written
+MOST = {"JPEG": 65_500, "WEBP": 16_383}  # pixels of a side
+Alpha = np.ndarray | None  # uint8 (H, W)
 
 
 def find(folder: str | AnyPath, without: AnyPath | None = None, unreadable: list[str] | None = None) -> list[AnyPath]:
@@ -33,7 +35,7 @@ def find(folder: str | AnyPath, without: AnyPath | None = None, unreadable: list
     """
     folder = storage.path(folder)
     if not folder.is_dir():
-        raise InputError(f"{folder}: no such folder")
+        raise InputError(f"{folder}: " + ("is no folder; name one" if folder.exists() else "no such folder"))
     taken, out = (*SUFFIXES, *(HEIF if _heif_is_installed() else ())), without and storage.resolve(without)
     files, others, kept, errors = [], [], [], []
     for root, folders, names in finding.walk(folder, errors.append, kept.append):
@@ -49,7 +51,7 @@ def find(folder: str | AnyPath, without: AnyPath | None = None, unreadable: list
         raise InputError(f"{folder}: no picture in this folder (looked for {' '.join(taken)}){told}")
     if unreadable is not None:
         unreadable += problems
-    lines = ([_told(others)] if others else []) + ([_told_machines(kept, taken)] if kept else [])
+    lines = ([_told(others)] if others else []) + ([told_machines(kept)] if kept else [])
     for line in lines + problems * (unreadable is None):
         print(f"left out: {on_one_line(line)}", file=sys.stderr)
     return sorted(files, key=lambda f: f.relative_to(folder).as_posix())
@@ -64,10 +66,10 @@ def _told(others: list[AnyPath]) -> str:
     return f"{min(others)}{more}, of formats that are not read ({kinds}): convert to .jpg or .png{remedy}"
 
 
-def _told_machines(folders: list[AnyPath], suffixes: tuple[str, ...]) -> str:
+def told_machines(folders: list[AnyPath]) -> str:
     """Says which folders are not people's, and how many pictures are in them."""
-    walks = (finding.walk(folder, lambda e: None) for folder in folders)
-    count = sum(name.lower().endswith(suffixes) for walk in walks for _, _, names in walk for name in names)
+    walks = (finding.walk(folder) for folder in folders)
+    count = sum(name.lower().endswith((*SUFFIXES, *HEIF)) for walk in walks for _, _, names in walk for name in names)
     more = f" and {len(folders) - 1} more folders" if len(folders) > 1 else ", a folder"
     pictures = "1 picture" if count == 1 else f"{count} pictures"
     return f"{min(folders)}{more} of thumbnails, deleted files and the like, with {pictures}: rename what you want to have taken"
@@ -104,7 +106,7 @@ def decode(data: bytes, max_pixels: int = MAX_PIXELS) -> np.ndarray:
     return np.asarray(_over_white(picture) if picture.mode == "RGBA" else picture)
 
 
-def decode_with_alpha(data: bytes, max_pixels: int = MAX_PIXELS) -> tuple[np.ndarray, np.ndarray | None]:
+def decode_with_alpha(data: bytes, max_pixels: int = MAX_PIXELS) -> tuple[np.ndarray, Alpha]:
     """As `decode`, though colours are not mixed with white; and alpha, uint8 (H, W), if there is one. Where it is 0 they mean nothing."""
     picture = _load(data, max_pixels)
     alpha = np.asarray(picture.getchannel("A")) if picture.mode == "RGBA" else None
@@ -139,19 +141,22 @@ def read(file: str | AnyPath, decode: Callable[[bytes], Any] = decode) -> Any:
         raise PictureError(f"{file}: {getattr(e, 'strerror', e)}") from None
 
 
+def check_fits(suffix: str, height: int, width: int) -> None:
+    """Raises `PictureError` for a picture that is too large for its format."""
+    format = FORMATS[suffix.lower()]
+    if max(height, width) > (most := MOST.get(format, max(height, width))):
+        raise PictureError(f"{width}×{height} cannot be written as {format}, which has {most} pixels a side at most; use png")
+
+
 def encode(
-    picture: np.ndarray,
-    suffix: str = ".png",
-    alpha: np.ndarray | None = None,
-    quality: int | None = None,
-    kept: Metadata | None = None,
-    note: str = "",
+    picture: np.ndarray, suffix: str = ".png", alpha: Alpha = None, quality: int | None = None, kept: Metadata | None = None, note: str = ""
 ) -> bytes:
     """Returns the file, one of `FORMATS`, of uint8 (H, W, 3) in sRGB, and of alpha, (H, W), which JPEG does not have: it is put on white.
 
     JPEG and WebP lose a little with `quality`, 1 to 100: JPEG has 95 and all of its colours (4:4:4), WebP, which halves them, else loses
     nothing. `kept` and `note` are for beside the pixels, see `metadata`. Raises `PictureError` if a picture is too large for the format.
     """
+    check_fits(suffix, *picture.shape[:2])
     image, format, out = Image.fromarray(picture), FORMATS[suffix.lower()], io.BytesIO()
     if alpha is not None:
         image.putalpha(Image.fromarray(alpha))
@@ -174,12 +179,7 @@ def encode(
 
 
 def write(
-    file: str | AnyPath,
-    picture: np.ndarray,
-    alpha: np.ndarray | None = None,
-    quality: int | None = None,
-    kept: Metadata | None = None,
-    note: str = "",
+    file: str | AnyPath, picture: np.ndarray, alpha: Alpha = None, quality: int | None = None, kept: Metadata | None = None, note: str = ""
 ) -> None:
     """Writes uint8 (H, W, 3), and what `encode` takes, as the suffix of `file` says; a temporary name is renamed, folders are created."""
     file = storage.path(file)

@@ -35,17 +35,15 @@ class PictureError(InputError):
 
 def header(data: bytes, max_pixels: int = MAX_PIXELS) -> Image.Image:
     """Opens a picture: what its header says is known, its pixels are not yet decoded. Raises `PictureError`."""
-    heif = data[4:8] == b"ftyp" and data[8:12] in HEIF_BRANDS
-    missing = heif and not _register_heif()
+    formats = (*READ, "HEIF") if _is_heif(data) and _register_heif() else READ
     try:
-        picture = _open(data, (*READ, "HEIF") if heif and not missing else READ)
+        picture = _open(data, formats)
     except UnidentifiedImageError:
-        if heif:
-            problem = f"a picture in HEIC: {HEIF_REMEDY}, or convert it to .jpg or .png" if missing else "damaged picture (HEIC)"
-            raise PictureError(problem) from None
         raise PictureError(_unread(data)) from None
     except Exception as e:  # a damaged header can raise nearly anything
         raise damaged(e) from None
+    if picture.format == "TIFF":
+        tiff.skip_thumbnails(picture)
     if picture.width * picture.height > max_pixels:
         raise PictureError(f"{picture.width}×{picture.height} is more than {max_pixels // 10**6} megapixels")
     if codes := _codes(data, picture):
@@ -53,19 +51,28 @@ def header(data: bytes, max_pixels: int = MAX_PIXELS) -> Image.Image:
     return picture
 
 
+def _is_heif(data: bytes) -> bool:
+    return data[4:8] == b"ftyp" and data[8:12] in HEIF_BRANDS
+
+
 def _unread(data: bytes) -> str:
+    if _is_heif(data) and not _register_heif():
+        return f"a picture in HEIC: {HEIF_REMEDY}, or convert it to .jpg or .png"
     if data.startswith(tiff.PREFIXES):
         return tiff.unread(data)
     if data.startswith(JPEG):
         return "a JPEG that is damaged, or of a kind that is not read, of 12 bit say; save it anew in 8 bit"
-    if data.startswith((PNG, b"GIF8")) or data[4:12] == b"ftypavif":
+    if data.startswith((PNG, b"GIF8")) or data[4:12] == b"ftypavif" or _is_heif(data):
         return "damaged picture (what stands before its pixels)"
     return "not a picture of a format that is read" if data else "an empty file"
 
 
 def damaged(e: Exception) -> PictureError:
     """What is raised instead of an error of Pillow's."""
-    return e if isinstance(e, PictureError) else PictureError(f"damaged picture ({str(e) or type(e).__name__})")
+    words = str(e) or type(e).__name__
+    if words.startswith("Unsupported"):
+        return PictureError(f"a picture of a kind that is not read ({words}); save it as a PNG")
+    return e if isinstance(e, PictureError) else PictureError(f"damaged picture ({words})")
 
 
 def _codes(data: bytes, picture: Image.Image) -> tuple[int, int, bool] | None:
@@ -101,12 +108,9 @@ def _attempts(data: bytes) -> Iterator[bytes]:
             yield _png(data, kinds, texts)
         return
     yield data
-    if data.startswith(JPEG):
-        yield _jpeg(data)
-    elif data.startswith(WEBP):
-        yield _webp(data)
-    elif data.startswith(tiff.PREFIXES):
-        yield tiff.without_metadata(data)
+    for start, stripped in ((JPEG, _jpeg), (WEBP, _webp), (tiff.PREFIXES, tiff.without_metadata)):
+        if data.startswith(start):
+            yield stripped(data)
 
 
 def _register_heif() -> bool:
@@ -138,7 +142,7 @@ def load(data: bytes, max_pixels: int = MAX_PIXELS) -> Image.Image:
         if picture.format == "TIFF" and ("raw mode" in str(e) or tiff.is_rare(picture)):  # which Pillow finds out no sooner
             raise PictureError(tiff.unread(data)) from None
         mended = _mended(picture.format, data)
-        if not mended:
+        if not mended or mended.size != picture.size:
             raise damaged(e) from None
         picture = mended
     return picture
@@ -180,17 +184,17 @@ def _mended(format: str | None, data: bytes) -> Image.Image | None:
 
 
 def with_end(data: bytes) -> bytes | None:
-    """A JPEG that lacks its end marker, with one; None if it lacks pixels as well.
+    """A JPEG that lacks its end marker, with one, and without the zeros there instead; None if it lacks pixels as well.
 
     What a decoder finds after the last pixel does not change them: it shows by two ends that differ.
     """
     ends = (b"\xff\xd9", bytes(range(1, 250)) * 4 + b"\xff\xd9", bytes(range(249, 0, -1)) * 4 + b"\xff\xd9")
-    data = data.removesuffix(b"\xff")
-    try:
-        seen = {header(data + end).convert("RGB").tobytes() for end in ends}
-    except Exception:  # nearly anything, as above
-        return None
-    return data + ends[0] if len(seen) == 1 else None
+    for rest in dict.fromkeys((data.rstrip(b"\0"), data)):  # its last bytes can be zeros, too
+        rest = rest.removesuffix(b"\xff")
+        with contextlib.suppress(Exception):  # nearly anything, as above
+            if len({header(rest + end).convert("RGB").tobytes() for end in ends}) == 1:
+                return rest + ends[0]
+    return None
 
 
 def segments(data: bytes) -> Iterator[tuple[int, bytes]]:

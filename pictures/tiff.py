@@ -9,7 +9,7 @@ from PIL import Image
 from PIL.TiffImagePlugin import COMPRESSION_INFO, ImageFileDirectory_v2
 
 PREFIXES = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
-_BITS, _COMPRESSION, _PHOTOMETRIC, _SAMPLES, _PLANES, _PALETTE, _NUMBERS = 258, 259, 262, 277, 284, 320, 339  # tags
+_SUBFILE_TYPE, _BITS, _COMPRESSION, _PHOTOMETRIC, _SAMPLES, _PLANES, _PALETTE, _NUMBERS = 254, 258, 259, 262, 277, 284, 320, 339  # tags
 _RAW, _WHITE_IS_ZERO, _APART, _SIGNED, _FLOAT = 1, 0, 2, 2, 3  # values of these
 _STRUCTURE = {*range(254, 260), 262, 266, 273, 274, *range(277, 280), 284, 317, *range(320, 326), 338, 339, 347, *range(512, 533), 34675}
 _KINDS = {0: "grey", 1: "grey", 2: "RGB", 3: "palette", 4: "mask", 5: "CMYK", 6: "YCbCr", 8: "LAB", 9: "LAB", 10: "LAB"}
@@ -60,6 +60,16 @@ def unread(data: bytes) -> str:
 def is_rare(picture: Image.Image) -> bool:
     """Tells whether a TIFF is compressed as only few libraries can: by the JPEG of old, LZMA or WebP."""
     return picture.tag_v2.get(_COMPRESSION) in (6, 34925, 50001)
+
+
+def skip_thumbnails(picture: Image.Image) -> None:
+    """Goes to the first page that is no smaller version of another, if there is one."""
+    page = 0
+    try:
+        while picture.tag_v2.get(_SUBFILE_TYPE, 0) & 1:
+            picture.seek(page := page + 1)
+    except Exception:  # there is none, or it is damaged
+        picture.seek(0)
 
 
 def mend_palette(picture: Image.Image) -> None:

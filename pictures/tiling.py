@@ -4,6 +4,7 @@ A model here is a `formats.translator.Translator`: a function of pictures with t
 """
 
 import contextlib
+import math
 from collections.abc import Callable
 from pathlib import Path
 
@@ -42,8 +43,13 @@ def weights(spans: list[tuple[int, int]], overlap: int) -> list[np.ndarray]:
     return [share / total[begin:end] for share, (begin, end) in zip(shares, spans, strict=True)]
 
 
+def padded(model, height: int, width: int) -> tuple[int, int]:
+    """The height and width of what the network computes for a picture."""
+    return tuple(max(-(-side // model.multiple) * model.multiple, model.smallest) for side in (height, width))
+
+
 def translate_in_tiles(model, picture: np.ndarray, tile: int, after_tile: Callable = lambda done, count: None) -> np.ndarray:
-    """Translates uint8 (H, W, 3), at once if it has at most `tile`² pixels, or else in tiles.
+    """Translates uint8 (H, W, 3), at once if it has at most `tile`² pixels, as `padded`, or else in tiles.
 
     A model of one size gets no side longer than `model.fixed_size`, whatever `tile` is. All tiles are normalised with statistics of the
     whole picture if the model can give these. `after_tile` is called with the number of tiles done, and of all.
@@ -51,12 +57,12 @@ def translate_in_tiles(model, picture: np.ndarray, tile: int, after_tile: Callab
     height, width = picture.shape[:2]
     fixed, multiple = model.fixed_size, model.multiple
     tile = fixed or max(tile // multiple, 4) * multiple  # of which a quarter overlaps
-    if max(height, width) <= fixed if fixed else height * width <= tile**2:
-        return model(picture[np.newaxis])[0]
     overlap = tile // 4
     rows, columns = spans(height, tile, overlap, multiple), spans(width, tile, overlap, multiple)
+    if len(rows) == len(columns) == 1 or not fixed and math.prod(padded(model, height, width)) <= tile**2:
+        return model(picture[np.newaxis])[0]
     row_weights, column_weights = weights(rows, overlap), weights(columns, overlap)
-    statistics = model.statistics(sample(picture, tile, multiple))
+    statistics = model.statistics(sample(model, picture, tile))
     output = np.empty_like(picture)
     above = np.zeros((0, width, 3), np.float32)  # what the rows of tiles above contribute to the pixels that they share with the next
     for i, (top, bottom) in enumerate(rows):
@@ -73,13 +79,13 @@ def translate_in_tiles(model, picture: np.ndarray, tile: int, after_tile: Callab
     return output
 
 
-def sample(picture: np.ndarray, tile: int, multiple: int) -> np.ndarray:
+def sample(model, picture: np.ndarray, tile: int) -> np.ndarray:
     """Squares from all over a picture, uint8 (B, side, side, 3), that together have no more pixels than a tile of `tile` or `LEAST`."""
     height, width = picture.shape[:2]
     tile = max(tile, LEAST)
     side = min(tile // 4, 256, height, width)
-    side = side // multiple * multiple or side
-    count = tile**2 // max(side, 8) ** 2  # a model pads smaller ones
+    side = side // model.multiple * model.multiple or side
+    count = max(1, tile**2 // math.prod(padded(model, side, side)))
     across = max(1, min(round((count * width / height) ** 0.5), count, -(-width // side)))
     down = max(1, min(count // across, -(-height // side)))
     corners = [(y, x) for y in _spread(down, height, side) for x in _spread(across, width, side)]

@@ -66,16 +66,23 @@ python() { # ARGUMENTS...: becomes Python, so that this script's signals are Pyt
     exec "$VENV/bin/python" "$@"
 }
 
-# apple2orange: X is apple, Y is orange. A name without a 2, maps: X is maps_A, Y is maps_B.
+# apple2orange: X is apple, Y is orange. A name without a 2, maps: X is maps_A, Y is maps_B. NAME_pairs: as NAME, for pix2pix.
 name_domains() { # [NAME]
     [ $# -gt 0 ] || misuse
     [[ $1 =~ ^[A-Za-z0-9_][A-Za-z0-9_.-]*$ ]] || fail "'$1' is no name of a data set: use letters, digits, _, . and -, as in cat2dog"
     NAME=$1
-    case $NAME in
-        ?*2?*) X=${NAME%%2*} Y=${NAME#*2} ;;
-        *) X=${NAME}_A Y=${NAME}_B ;;
+    case ${NAME%_pairs} in
+        ?*2?*) X=${NAME%%2*} Y=${NAME#*2} Y=${Y%_pairs} ;;
+        *) X=${NAME%_pairs}_A Y=${NAME%_pairs}_B ;;
     esac
     X_RECORDS=data/tfrecords/$NAME/$X.tfrecords Y_RECORDS=data/tfrecords/$NAME/$Y.tfrecords
+}
+
+is_typed() { # FLAG TYPED...
+    case " ${*:2} " in
+        *" $1 "* | *" $1="*) ;;
+        *) return 1 ;;
+    esac
 }
 
 # Adds what was typed to `flags`. Python runs in the project's folder: where the caller stands elsewhere, paths are made absolute.
@@ -87,7 +94,7 @@ add_typed() { # TYPED...
             flag=${word%%=*} before=${word%%=*}= word=${word#*=}
         fi
         case $flag in
-            --X | --Y | --*_test | --*_dir | --*_file | --pictures | --logdir) path=yes ;;
+            --X | --Y | --*_paired | --*_test | --*_dir | --*_file | --pictures | --logdir) path=yes ;;
             --features | --init_from | --load_model | --*_model) [[ $word != */* ]] || path=yes ;; # else it is a name
         esac
         if [[ $path == yes && $word == [!/]* && $word != *://* && $HERE != "$PROJECT" ]]; then
@@ -104,6 +111,7 @@ train_flags() { # TYPED...
         flags=(--load_model "$NAME")
     else
         flags=(--run_name "$NAME")
+        [[ $NAME != *_pairs ]] || flags+=(--model pix2pix)
         add_records --X "$X_RECORDS" "$@"
         add_records --Y "$Y_RECORDS" "$@"
     fi
@@ -113,9 +121,7 @@ train_flags() { # TYPED...
 # Adds to `flags` what build.sh made of a domain, one file or shards, unless other records, or help, were typed.
 add_records() { # FLAG FILE TYPED...
     local shards shard count
-    case " ${*:3} " in
-        *" $1 "* | *" $1="* | *' -h '* | *' --help '*) return ;;
-    esac
+    if is_typed "$1" "${@:3}" || is_typed -h "${@:3}" || is_typed --help "${@:3}"; then return; fi
     if [ -e "$2" ]; then
         flags+=("$1" "$2")
         return

@@ -201,6 +201,8 @@ def _outcome(main: Callable[[list[str] | None], int | None], argv: list[str] | N
             ours = e.errno in (*_STORAGE, errno.EPIPE) if isinstance(e, OSError) else reason not in map(os.strerror, _USERS)
             named = re.search(rf"(\S+); {re.escape(reason)}", str(e))  # by TensorFlow
             name = getattr(e, "filename", None) or (named[1] if named else "output")
+            if reason.startswith("No usable temporary directory"):  # Python's words, with no name
+                return WRONG_INPUT, f"TMPDIR: there is no folder for temporary files that can be written; name one ({reason})"
             return PARTIAL if ours else WRONG_INPUT, f"{name}: {reason}"
         if isinstance(e, MemoryError) or type(e).__name__ == "ResourceExhaustedError":  # the latter is TensorFlow's
             return PARTIAL, "out of memory: make the pictures, the batch or the networks smaller"

@@ -1,6 +1,5 @@
 """What is in folders, and what patterns mean: 'photos/**/*.png'. Hidden folders, and those that no person means, are left out."""
 
-import contextlib
 import os
 import re
 from collections import deque
@@ -21,26 +20,26 @@ _MACHINES = re.compile(
 
 
 def walk(
-    folder: AnyPath, unreadable: Callable[[OSError], None] | None = None, machines: Callable[[AnyPath], None] | None = None
+    folder: AnyPath, unreadable: Callable[[OSError], None] = lambda error: None, machines: Callable[[AnyPath], None] | None = None
 ) -> Iterator[tuple[AnyPath, list[str], list[str]]]:
-    """As `os.walk`, links followed: yields each folder, the names of those in it, which can be taken out, and its files' names, sorted.
+    """As `os.walk`, links followed: yields each folder, the names of those in it, which can be taken out, and its files' names.
 
     A folder comes once, however many links lead there, and by its own name rather than by a link's. `unreadable` is called with the error
-    of one that cannot be read, which is raised without. With `machines`, which is called with each folder that no person means, these and
-    hidden ones are left out.
+    of one that cannot be read. With `machines`, which is called with each folder that no person means, these and hidden ones are left out.
     """
 
-    def wanted(root: AnyPath, name: str) -> bool:
-        if machines and _MACHINES.fullmatch(name):
+    def is_wanted(root: AnyPath, name: str) -> bool:
+        is_machines = machines and _MACHINES.fullmatch(name)
+        if is_machines:
             machines(root / name)
-            return False
-        return not (machines and name.startswith("."))
+        return not (is_machines or machines and name.startswith("."))
 
     if not isinstance(folder, Path):
         with os_errors(folder) as gfile:
             for root, folders, names in gfile.walk(str(folder)):
-                folders[:] = [name for name in (name.rstrip("/") for name in folders) if wanted(RemotePath(root), name)]
-                yield RemotePath(root), folders, names
+                root, folders[:] = RemotePath(root), [name.rstrip("/") for name in folders]
+                folders[:] = [name for name in folders if is_wanted(root, name)]
+                yield root, folders, names
         return
     seen, left = set(), deque([folder])
     while left:
@@ -49,27 +48,21 @@ def walk(
             continue
         seen.add(one)
         try:
-            entries = sorted(os.scandir(root), key=lambda entry: entry.name)
+            found = sorted(os.scandir(root), key=lambda entry: entry.name)
+            links = {entry.name for entry in found if entry.is_symlink()}
+            entries = {entry.name: os.path.isdir(entry) if entry.name in links else entry.is_dir() for entry in found}
         except OSError as e:
-            if unreadable is None:
-                raise
             unreadable(e)
             continue
-        folders = [entry.name for entry in entries if _is_folder(entry) and wanted(root, entry.name)]
-        yield root, folders, [entry.name for entry in entries if not _is_folder(entry)]
+        folders = [name for name, is_folder in entries.items() if is_folder and is_wanted(root, name)]
+        yield root, folders, [name for name, is_folder in entries.items() if not is_folder]
         for name in folders:
-            left.append(root / name) if os.path.islink(root / name) else left.appendleft(root / name)
+            left.append(root / name) if name in links else left.appendleft(root / name)
 
 
 def told_unreadable(error: OSError) -> str:
     """Names a folder that `walk` could not read, and says why."""
     return f"{error.filename}: a folder that cannot be read ({error.strerror})"
-
-
-def _is_folder(entry: os.DirEntry) -> bool:
-    with contextlib.suppress(OSError):  # a link to itself, or to what is out of reach
-        return entry.is_dir()
-    return False
 
 
 def is_pattern(text: str) -> bool:
@@ -88,7 +81,7 @@ def pattern_parts(text: str) -> tuple[AnyPath, str]:
 
 
 def glob(
-    text: str, unreadable: Callable[[OSError], None] = lambda e: None, machines: Callable[[AnyPath], None] = lambda folder: None
+    text: str, unreadable: Callable[[OSError], None] = lambda error: None, machines: Callable[[AnyPath], None] = lambda folder: None
 ) -> list[str]:
     """The files and folders whose names match, sorted; * and ? stand for no slash and no dot at the start, ** for any folders, see `walk`.
 
@@ -107,16 +100,17 @@ def _glob(folder: AnyPath, parts: list[str], unreadable: Callable, machines: Cal
         for root, _, _ in walk(folder, unreadable, machines) if folder.is_dir() else ():
             yield from _glob(root, rest or ["*"], unreadable, machines)
         return
-    try:
-        names = [file.name for file in folder.iterdir()] if is_pattern(part) and folder.is_dir() else []
-    except OSError as e:
-        unreadable(e)
-        return
-    found = [name for name in names if fnmatchcase(name, part) and (part.startswith(".") or not name.startswith("."))]
-    for file in map(folder.joinpath, found if is_pattern(part) else [part] if storage.lexists(folder / part) else []):
-        if not rest:
-            yield file
-        elif is_pattern(part) and _MACHINES.fullmatch(file.name):
-            machines(file)
-        elif file.is_dir():
-            yield from _glob(file, rest, unreadable, machines)
+    found = [part] if storage.lexists(folder / part) else []
+    if is_pattern(part) and folder.is_dir():
+        try:
+            matching = [file.name for file in folder.iterdir() if fnmatchcase(file.name, part)]
+            found = [name for name in matching if part.startswith(".") or not name.startswith(".")]
+        except OSError as e:
+            unreadable(e)
+    for name in found:
+        if rest and is_pattern(part) and _MACHINES.fullmatch(name):
+            machines(folder / name)
+        elif not rest:
+            yield folder / name
+        elif (folder / name).is_dir():
+            yield from _glob(folder / name, rest, unreadable, machines)

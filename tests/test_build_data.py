@@ -3,6 +3,7 @@
 import io
 import itertools
 import os
+import re
 import resource
 import time
 from pathlib import Path
@@ -17,16 +18,16 @@ from PIL import Image, ImageCms
 
 import build_data
 from formats.translation import Job, Translation
-from pictures import images, shards
+from pictures import derive, images, shards
 from pictures.records import from_record, to_record
 
 
-def records(file: Path) -> dict[str, bytes]:
-    """The pictures of a TFRecord file by name, in its order."""
+def records(file: Path, pairs: bool = False) -> dict[str, bytes]:
+    """The pictures of a TFRecord file by name, in its order. Records of `pairs` say of which."""
     pictures = {}
     for record in tf.data.TFRecordDataset([str(file)]):
         features = tf.train.Example.FromString(record.numpy()).features.feature
-        assert set(features) == {"image/file_name", "image/encoded_image"}
+        assert set(features) == {"image/file_name", "image/encoded_image"} | ({"image/pairs"} if pairs else set())
         name, data = (features[k].bytes_list.value for k in ("image/file_name", "image/encoded_image"))
         assert len(name) == len(data) == 1
         pictures[name[0].decode()] = data[0]
@@ -138,7 +139,7 @@ def test_a_cutout_is_stored_as_networks_see_it_in_use(build, out):
         stored = decode(records(out / "x.tfrecords")["a.png"])
         assert stored.shape[0] == (size or 60) and (stored == (60, 20, 10)).all()
         (job,) = [Job(out.parent / "X" / "a.png", "a", [])]
-        fed, *_ = Translation(SimpleNamespace(image_size=30, checksum=""), keep_size=not size, tile=64).read(job)
+        fed, *_ = Translation(SimpleNamespace(image_size=30, checksum="", multiple=1, smallest=1), keep_size=not size, tile=64).read(job)
         assert np.array_equal(stored, fed)
 
 
@@ -326,7 +327,7 @@ def test_what_is_no_file_is_named_and_left_out(build, out, tmp_path):
     assert sorted(outcome.err.splitlines()) == lines
     os.mkfifo(out / "pipe")
     build({}, {}, "--X_output_file", out / "pipe", "--overwrite").assert_refused("pipe: is a pipe or a device; name a file")
-    build({}, {}, "--X_input_dir", out / "pipe", "--overwrite").assert_refused("pipe: no such folder")
+    build({}, {}, "--X_input_dir", out / "pipe", "--overwrite").assert_refused("pipe: is no folder; name one")
 
 
 def test_what_is_too_large_for_a_picture_is_not_read(build, out, tmp_path):
@@ -438,8 +439,9 @@ def test_no_shard_is_empty(build, out, X, count, words):
 
 
 def test_too_many_shards_are_refused_before_a_picture_is_read(build, monkeypatch):
-    monkeypatch.setattr(build_data, "encode", lambda *_: pytest.fail("read"))
+    monkeypatch.setattr(images, "content", lambda *_: pytest.fail("read"))
     build(pictures(2), pictures(3), "--num_shards", 3).assert_refused("X; use at most 2")
+    build(pictures(3), {}, "--paired", "--num_shards", 4).assert_refused("more than the pairs in", "X; use at most 3")
 
 
 def test_shards_that_exist_are_replaced_only_on_demand_and_together(build, out):
@@ -473,3 +475,242 @@ def test_what_a_pattern_would_mix_up_must_go_first(build, out, old, count):
 def test_a_folder_is_no_place_for_shards(build, out, tmp_path):
     build(pictures(2), pictures(2), "--num_shards", 2, "--X_output_file", tmp_path / "Y").assert_refused("Y: is a folder; name a file")
     assert not out.exists()
+
+
+# --- pairs
+
+NO_PICTURE = "not a picture of a format that is read"
+
+
+def digests(file: Path) -> set[bytes]:
+    found = (tf.train.Example.FromString(record.numpy()) for record in tf.data.TFRecordDataset([str(file)]))
+    return {example.features.feature["image/pairs"].bytes_list.value[0] for example in found}
+
+
+def paired(count: int) -> tuple[dict[str, bytes], dict[str, bytes]]:
+    X = {f"sub/{i}_A.png": images.encode(draw(i, 8, 9)) for i in range(count)}
+    return X, {f"sub/{i}_B.png": images.encode(draw(50 + i, 8, 9)) for i in range(count)}
+
+
+def test_records_of_one_number_are_a_pair(build, out):
+    X, Y = paired(9)
+    outcome = build(X, Y, "--paired")
+    assert (outcome.status, outcome.err) == (0, "")
+    size = sum(file.stat().st_size for file in out.iterdir())
+    assert outcome.out.startswith(f"{out}/x.tfrecords and {out}/y.tfrecords: 9 pairs, 0 left out, {size:,} bytes, ")
+    x, y = (records(out / f"{domain}.tfrecords", pairs=True) for domain in "xy")
+    assert (x, y) == (X, Y) and [name.replace("A", "B") for name in x] == list(y) != sorted(y)
+    assert digests(out / "x.tfrecords") == digests(out / "y.tfrecords") and len(*digests(out / "x.tfrecords")) == 32
+
+
+@pytest.mark.parametrize("count", [2, 4])
+def test_pairs_lie_in_shards_in_their_order(build, out, count):
+    X, Y = paired(9)
+    build(X, Y, "--paired")
+    whole = [list(records(out / f"{domain}.tfrecords", pairs=True).items()) for domain in "xy"]
+    for file in out.iterdir():
+        file.unlink()
+    assert f"9 pairs, 0 left out, {count} shards, " in build({}, {}, "--paired", "--num_shards", count).out
+    for domain, expected in zip("xy", whole, strict=True):
+        parts = [records(Path(name), pairs=True) for name in shards.names(out / f"{domain}.tfrecords", count)]
+        assert [item for part in parts for item in part.items()] == expected
+        assert max(map(len, parts)) - min(map(len, parts)) <= 1
+
+
+def test_pairs_that_are_left_out_get_no_turn_in_either_set_of_shards(build, out):
+    X, Y = paired(9)
+    bad = ({f"{i}bad.png": DAMAGED["text"] if i % 2 == odd else ONE["0.png"] for i in range(6)} for odd in (0, 1))
+    assert "9 pairs, 6 left out, 3 shards" in build(X | next(bad), Y | next(bad), "--paired", "--num_shards", 3).out
+    x, y = ([list(records(Path(name), pairs=True)) for name in shards.names(out / f"{d}.tfrecords", 3)] for d in "xy")
+    assert list(map(len, x)) == [3, 3, 3] and [[name.replace("A", "B") for name in part] for part in x] == y
+
+
+def test_the_digest_is_of_names_and_contents_and_of_how_they_are_stored(build, out, tmp_path):
+    X, Y = paired(3)
+
+    def digest(Y: dict[str, bytes], *flags: object) -> bytes:
+        assert build({}, {}, "--paired", "--overwrite", "--Y_input_dir", put(tmp_path / str(len(seen)), Y), *flags).status == 0
+        (found,) = digests(max(out.glob("x*"), key=lambda file: file.stat().st_mtime_ns))
+        seen.append(found)
+        return found
+
+    put(tmp_path / "X", X)
+    seen: list[bytes] = []
+    first, *names = Y
+    assert digest(Y) == digest(dict(reversed(Y.items())))
+    digest({**Y, first: images.encode(draw(60, 8, 9))})
+    digest({**Y, first: Y[names[0]], names[0]: Y[first]})
+    digest({name.replace("_B", ""): data for name, data in Y.items()})
+    digest(Y, "--max_size", 4)
+    digest(Y, "--num_shards", 2, "--X_output_file", out / "x2.tfrecords", "--Y_output_file", out / "y2.tfrecords")
+    assert len(set(seen)) == len(seen) - 1
+
+
+@pytest.mark.parametrize(("bad_X", "bad_Y"), [(True, False), (False, True)])
+def test_a_pair_with_a_bad_half_is_left_out_as_one(build, out, tmp_path, bad_X, bad_Y):
+    X, Y = paired(3)
+    X["bad.png"], Y["bad.png"] = (DAMAGED["text"] if bad else PLAIN["PNG"] for bad in (bad_X, bad_Y))
+    file = tmp_path / ("X" if bad_X else "Y") / "bad.png"
+    build(X, Y, "--paired", "--strict").assert_refused(f"{file}: not a picture", "--strict")
+    assert not out.exists()
+    outcome = build({}, {}, "--paired")
+    assert outcome.status == 0 and outcome.err.startswith(f"left out with its partner: {file}: ") and outcome.err.count("\n") == 1
+    assert "3 pairs, 1 left out" in outcome.out
+    assert [len(records(out / f"{domain}.tfrecords", pairs=True)) for domain in "xy"] == [3, 3]
+
+
+TURNED = save(Image.fromarray(draw(3, 12, 8)), "JPEG", exif=exif(6))
+
+
+def test_pairs_that_differ_in_size_are_named(build, out, tmp_path):
+    """As they are upright."""
+    equal = {"turned.jpg": TURNED}, {"turned.png": images.encode(draw(0, 8, 12))}
+    X, Y = {**pictures(3, 8, 12), **equal[0]}, {**pictures(3, 8, 12), **equal[1]}
+    assert build(X, Y, "--paired").status == 0
+    before = snapshot(out)
+    Y |= {"1.png": images.encode(draw(0, 8, 13)), "2.png": images.encode(draw(0, 12, 8))}
+    words = f"{tmp_path}/X/1.png: is 12×8, and its partner {tmp_path}/Y/1.png is 13×8; make them equal, or take both out (and 1 more)"
+    build(X, Y, "--paired", "--overwrite").assert_refused(words)
+    assert snapshot(out) == before
+
+
+@pytest.mark.parametrize(
+    ("X", "Y", "words"),
+    [
+        (pictures(3), pictures(2), ["X: 2 has no partner of its name in", "Y; take out"]),
+        (pictures(1), pictures(3), ["Y: 1 has no partner of its name in", "X, nor have 1 more; take out"]),
+        ({**ONE, "0.jpg": PLAIN["JPEG"]}, ONE, ["X/0.png: 0.jpg has the same name"]),
+        (pictures(2), {**BAD, "more.png": ONE["0.png"]}, ["X: 0 has no partner"]),
+        ({"a.png": DAMAGED["text"]}, {"a.png": ONE["0.png"]}, ["none of its 1 pairs can be read (", "X/a.png: not a picture"]),
+        (ONE, {}, ["Y: no such folder"]),
+    ],
+)
+def test_what_is_in_no_pair_is_named(build, out, X, Y, words):
+    build(X, Y, "--paired").assert_refused(*words)
+    assert not out.exists()
+
+
+def test_names_are_the_same_however_an_accent_is_written(build, out):
+    assert build({"caf\u00e9.png": ONE["0.png"]}, {"cafe\u0301.png": ONE["0.png"]}, "--paired").status == 0
+
+
+def test_what_is_heavy_is_said_of_pairs_too(build, out, monkeypatch):
+    now = itertools.count(0, 0.5)
+    monkeypatch.setattr(time, "monotonic", lambda: next(now))
+    monkeypatch.setattr(build_data, "SMALLER", 7)
+    both = {f"{i}.png": ONE["0.png"] for i in range(60)}
+    words = f"{out / 'x.tfrecords'} and {out / 'y.tfrecords'}: 120 pictures will take about 0 MB and . min; --max_size 7 makes"
+    assert re.search(words, build(both, both, "--paired").err)
+
+
+# --- pairs of halves, and pairs of what is made of pictures
+
+
+@pytest.fixture
+def build_one(call, tmp_path, out):
+    """`build_one(files, flag, …)` puts the files into one folder, which is given with `flag`; returns the outcome, X's records and Y's."""
+
+    def build_one(files: dict[str, bytes], flag: str, *flags: object):
+        x, y = out / "x.tfrecords", out / "y.tfrecords"
+        outcome = call(build_data.main, flag, put(tmp_path / "one", files), "--X_output_file", x, "--Y_output_file", y, *flags)
+        return outcome, *(records(file, pairs=True) if file.exists() else {} for file in (x, y))
+
+    return build_one
+
+
+def test_halves_of_a_picture_are_a_pair(build_one, out, tmp_path):
+    files = {
+        "a.png": images.encode(draw(1, 24, 64)),
+        "sub/b.jpg": save(Image.fromarray(draw(2, 24, 64)), "JPEG", quality=90),
+        "bad.png": DAMAGED["text"],
+    }
+    outcome, X, Y = build_one(files, "--AB_input_dir")
+    assert (outcome.status, outcome.err) == (0, f"left out: {tmp_path}/one/bad.png: {NO_PICTURE}\n")
+    assert outcome.out.startswith(f"{out}/x.tfrecords and {out}/y.tfrecords: 2 pairs, 1 left out, ")
+    assert list(X) == list(Y) and set(X) == set(files) - {"bad.png"}
+    assert digests(out / "x.tfrecords") == (forwards := digests(out / "y.tfrecords"))
+    for name, start, tolerance in (("a.png", b"\x89PNG", 0), ("sub/b.jpg", b"\xff\xd8", LOSSY)):
+        whole = images.decode(files[name])
+        for stored, half in ((X[name], whole[:, :32]), (Y[name], whole[:, 32:])):
+            assert stored.startswith(start) and difference(decode(stored), half) <= tolerance
+    _, *swapped = build_one({}, "--AB_input_dir", "--direction", "BtoA", "--overwrite")
+    assert swapped == [Y, X] and digests(out / "x.tfrecords") != forwards
+    _, X, Y = build_one({}, "--AB_input_dir", "--max_size", 20, "--overwrite")  # of a half's short side
+    assert {decode(data).shape for data in [*X.values(), *Y.values()]} == {(20, 27, 3)}
+
+
+def test_halves_are_of_the_upright_picture_and_hide_what_cannot_be_seen(build_one):
+    alpha = np.full((24, 64), 255, np.uint8)
+    alpha[:, 40:] = 0
+    colours = np.where(alpha[..., np.newaxis] > 0, np.uint8([60, 20, 10]), np.uint8([0, 255, 0]))
+    turned = save(Image.fromarray(draw(3, 64, 25)), "JPEG", exif=exif(6))
+    _, X, Y = build_one({"a.png": images.encode(colours, alpha=alpha), "b.jpg": turned}, "--AB_input_dir")
+    assert (decode(Y["a.png"]) == (60, 20, 10)).all()
+    assert difference(np.hstack([decode(X["b.jpg"]), decode(Y["b.jpg"])]), images.decode(turned)) <= LOSSY
+
+
+def test_a_picture_without_two_equal_halves_is_named(build_one, out, tmp_path):
+    odd = {"a.png": images.encode(draw(0, 8, 10)), "b.jpg": save(Image.fromarray(draw(3, 65, 24)), "JPEG", exif=exif(6))}
+    outcome, *_ = build_one({**odd, "c.png": images.encode(draw(0, 8, 11))}, "--AB_input_dir")
+    outcome.assert_refused(f"{tmp_path}/one/b.jpg: is 65×24, and has no two halves of one width; mend it, or take it out (and 1 more)")
+    assert not out.exists()
+
+
+@pytest.mark.parametrize("kind", derive.KINDS)
+def test_what_is_made_of_a_picture_is_its_partner(build_one, kind, tmp_path, call):
+    """The same for the records as for test pictures."""
+    files = {
+        "sub/a.jpg": save(Image.fromarray(draw(2, 40, 60)), "JPEG"),
+        "b.png": images.encode(draw(3, 40, 60)),
+        "bad.jpg": DAMAGED["text"],
+    }
+    outcome, X, Y = build_one(files, "--Y_input_dir", "--X_from", kind, "--max_size", 30)
+    assert outcome.status == 0 and "2 pairs, 1 left out" in outcome.out
+    assert list(X) == list(Y) and set(X) == set(files) - {"bad.jpg"}
+    for name, data in X.items():
+        assert data.startswith(b"\x89PNG")
+        assert np.array_equal(decode(data), derive.KINDS[kind](images.decode(Y[name]), name)) and decode(data).shape == (30, 45, 3)
+    flags = ["--Y_input_dir", tmp_path / "one", "--X_from", kind, "--max_size", 30, "--X_output_dir", tmp_path / "made"]
+    outcome = call(build_data.main, *flags)
+    assert (outcome.status, outcome.out) == (0, f"{tmp_path}/made: 2 pictures, 1 left out\n")
+    assert outcome.err == f"left out: {tmp_path}/one/bad.jpg: {NO_PICTURE}\n"
+    assert snapshot(tmp_path / "made") == {"sub/a.png": X["sub/a.jpg"], "b.png": X["b.png"]}
+    call(build_data.main, *flags).assert_refused(f"--X_output_dir {tmp_path}/made: is not empty; --overwrite replaces")
+    call(build_data.main, *flags, "--overwrite", "--strict").assert_refused(f"bad.jpg: {NO_PICTURE}; remove it, or leave out --strict")
+    assert call(build_data.main, *flags, "--overwrite").status == 0
+
+
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        ("--X_from grey --X_input_dir X", "--X_input_dir X: means nothing beside --X_from grey; leave one out"),
+        ("--AB_input_dir Y --X_input_dir X", "--X_input_dir X: means nothing beside --AB_input_dir Y"),
+        ("--AB_input_dir Y --Y_input_dir X", "--Y_input_dir X: means nothing beside --AB_input_dir Y"),
+        ("--AB_input_dir Y --X_from blank", "--X_from blank: means nothing beside --AB_input_dir Y"),
+        ("--direction BtoA --paired", "--direction BtoA: is for --AB_input_dir; of two folders, type each in the other's place"),
+        ("--X_output_dir new", "--X_output_dir new: is for what --X_from makes; add that, or leave it out"),
+        ("--X_output_dir new --X_from grey --X_output_file x", "--X_output_file x: means nothing beside --X_output_dir new"),
+        ("--X_output_dir new --X_from grey --num_shards 1", "--num_shards 1: means nothing beside --X_output_dir new"),
+        ("--X_output_dir Y --Y_input_dir Y --X_from grey", "--X_output_dir Y: the same file as --Y_input_dir Y; name another"),
+        ("--X_output_dir Y/new --Y_input_dir Y --X_from grey", "--X_output_dir Y/new: inside --Y_input_dir Y; name another"),
+        ("--X_output_dir Y/0.png --Y_input_dir X --X_from grey", "--X_output_dir Y/0.png: is a file"),
+        ("--X_output_dir new --Y_input_dir twins --X_from grey", "twins/a.png: a.jpg has the same name; remove one of them"),
+        ("--paired --X_input_dir X --Y_input_dir ./X", "--Y_input_dir X: the same file as --X_input_dir X; name another"),
+        ("--paired --X_input_dir . --Y_input_dir Y", "--Y_input_dir Y: inside --X_input_dir .; name another"),
+        ("--X_from colour", "--X_from: invalid choice: 'colour'"),
+    ],
+)
+def test_flags_that_contradict_each_other_are_refused(call, tmp_path, monkeypatch, flags, words):
+    put(tmp_path, {"X/0.png": ONE["0.png"], "Y/0.png": ONE["0.png"], "twins/a.jpg": PLAIN["JPEG"], "twins/a.png": ONE["0.png"]})
+    monkeypatch.chdir(tmp_path)
+    before = snapshot(tmp_path)
+    call(build_data.main, *flags.split()).assert_refused(words)
+    assert snapshot(tmp_path) == before
+
+
+def test_a_folder_of_pairs_that_cannot_be_read_is_an_error_if_strict(build, build_one, tmp_path, forbid, out):
+    forbid(tmp_path / "one" / "secret")
+    outcome, *_ = build_one({"a.png": ONE["0.png"], "secret/b.png": ONE["0.png"]}, "--AB_input_dir", "--strict")
+    outcome.assert_refused("secret: a folder that cannot be read", "leave out --strict")
+    outcome, X, _ = build_one({}, "--AB_input_dir")
+    assert outcome.err.startswith(f"left out: {tmp_path}/one/secret: a folder") and list(X) == ["a.png"]

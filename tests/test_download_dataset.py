@@ -1,6 +1,7 @@
 """`download_dataset.sh`, run as users run it, against a server on 127.0.0.1 that can cut, stall, refuse and lie."""
 
 import contextlib
+import gzip
 import http.server
 import io
 import os
@@ -14,6 +15,7 @@ import stat
 import struct
 import subprocess
 import sys
+import tarfile
 import threading
 import time
 import zipfile
@@ -185,10 +187,12 @@ def test_names():
     """The names are the authors', and the default address is the one that lives."""
     text = SCRIPT.read_text()
     assert "\nreadonly URL=https://efrosgans.eecs.berkeley.edu/cyclegan/datasets\n" in text
-    names = re.findall(r"^(\w+) +(?:\d+|-)  \w", text, re.MULTILINE)
+    assert "\nreadonly URL_OF_PAIRS=https://efrosgans.eecs.berkeley.edu/pix2pix/datasets\n" in text
+    names = re.findall(r"^([\w/]+) +(?:\d+|-)  \w", text, re.MULTILINE)
     styles = ["monet2photo", "cezanne2photo", "ukiyoe2photo", "vangogh2photo"]
     others = ["maps", "facades", "iphone2dslr_flower", "ae_photos", "grumpifycat", "cityscapes"]
-    assert names == ["apple2orange", "summer2winter_yosemite", NAME, *styles, *others]
+    pairs = ["pix2pix/facades", "pix2pix/maps", "pix2pix/edges2shoes", "pix2pix/edges2handbags", "pix2pix/night2day", "pix2pix/cityscapes"]
+    assert names == ["apple2orange", "summer2winter_yosemite", NAME, *styles, *others, *pairs]
 
 
 @pytest.mark.parametrize("flag", ["-h", "--help"])
@@ -217,6 +221,10 @@ def test_usage(clone, arguments):
         (f"{NAME}/", f"{NAME}/"),
         ("*", r"\*"),
         ("--help-me", "--help-me"),
+        ("pix2pix", "pix2pix"),
+        ("pix2pix/", "pix2pix/"),
+        ("pix2pix/horse2zebra", "pix2pix/horse2zebra"),
+        ("pix2pix/../facades", "pix2pix/../facades"),
         ("a\nb", r"$'a\nb'"),
     ],
 )
@@ -226,8 +234,11 @@ def test_unknown_name(clone, server, name, shown):
     assert server.ranges == []
 
 
-def test_cityscapes_is_not_downloaded(clone, server):
-    assert_failed(clone.run("cityscapes"), 2, "licence", "https://www.cityscapes-dataset.com")
+@pytest.mark.parametrize(
+    ("name", "folders"), [("cityscapes", "trainA trainB in data/cityscapes\n"), ("pix2pix/cityscapes", "train in data/cityscapes_pairs\n")]
+)
+def test_cityscapes_is_not_downloaded(clone, server, name, folders):
+    assert_failed(clone.run(name), 2, "licence", "https://www.cityscapes-dataset.com", f"and fill {folders}")
     assert not clone.data.exists()
     assert server.ranges == []
 
@@ -425,8 +436,8 @@ def crowded(members: int) -> bytes:
 @pytest.mark.parametrize(
     ("body", "words"),
     [
-        (saying(WHOLE, 468_000_001), ["8 files, 468 MB", "the limit is 50,000 files and 468 MB"]),
-        (saying(WHOLE, 2**32 - 2), ["8 files, 4,295 MB"]),
+        (saying(WHOLE, 468_000_001), ["468 MB once unpacked", "the limit is 50,000 files and 468 MB"]),
+        (saying(WHOLE, 2**32 - 2), ["4,295 MB once unpacked"]),
         (crowded(50_001), ["50,001 files, 0 MB"]),
         (archive(PICTURES, compression=zipfile.ZIP_LZMA), ["another method"]),
     ],
@@ -583,3 +594,144 @@ def test_progress_on_a_terminal_only(clone, server):
     os.close(terminal)
     os.close(theirs)
     assert process.returncode == 143
+
+
+# --- pairs, which come in tar archives
+
+PAIRS = {f"facades/{folder}/{i}.jpg": b"\xff\xd8%d" % i + NOISE for folder in ("train", "val", "test") for i in (1, 2)}
+HUGE = 10**12
+
+
+def header(name: str, kind: bytes = tarfile.REGTYPE, size: int = 0, **more: str) -> tarfile.TarInfo:
+    info = tarfile.TarInfo(name)
+    info.type, info.size, info.linkname, info.pax_headers = kind, size, "/etc/passwd", more
+    return info
+
+
+def tar(members: dict, format: int = tarfile.PAX_FORMAT) -> bytes:
+    """A packed tar archive of {name or header: content}; a header says itself what size it has."""
+    file = io.BytesIO()
+    with tarfile.open(fileobj=file, mode="w", format=format):
+        for info, data in members.items():
+            info = info if isinstance(info, tarfile.TarInfo) else header(info, tarfile.REGTYPE if data else tarfile.DIRTYPE, len(data))
+            file.write(info.tobuf(format) + data + bytes(-len(data) % 512))
+    return gzip.compress(file.getvalue(), 1)
+
+
+@pytest.fixture
+def pairs(clone, server):
+    """`pairs(body)` runs the script for pairs that come in that archive."""
+
+    def run(body: bytes) -> subprocess.CompletedProcess:
+        server.files["/sets/facades.tar.gz"] = body
+        return clone.run("pix2pix/facades")
+
+    return run
+
+
+def placed(pictures: dict) -> dict:
+    return unpacked({path.replace("facades", "facades_pairs", 1): content for path, content in pictures.items()})
+
+
+@pytest.mark.parametrize("format", [tarfile.GNU_FORMAT, tarfile.PAX_FORMAT])
+def test_pairs_then_again_without_the_server(clone, server, pairs, format):
+    long = f"facades/train/{'long' * 50}.jpg"
+    added = {"facades/": b"", "./": b"", "facades/train/._1.jpg": b"macOS", "._facades": b"macOS"}
+    result = pairs(tar({**added, f"./{long}": NOISE, **PAIRS}, format))
+    assert_done(result)
+    assert "data/facades_pairs: train 3, val 2, test 2" in result.stdout
+    assert clone.tree() == placed({**PAIRS, long: NOISE})
+    result = clone.run("pix2pix/facades")
+    assert_done(result)
+    assert "data/facades_pairs is there already" in result.stdout
+    assert server.ranges == [None]
+
+
+def test_pairs_lie_beside_the_set_of_their_name(clone, server, pairs):
+    own = {f"facades/{folder}/1.jpg": NOISE for folder in ("trainA", "trainB")}
+    server.files["/sets/facades.zip"] = archive(own)
+    assert_done(clone.run("facades"))
+    assert_done(pairs(tar(PAIRS)))
+    assert clone.tree() == placed(PAIRS) | unpacked(own)
+
+
+def test_pairs_whose_download_was_cut_are_resumed(clone, server, pairs):
+    server.cuts = [1000] * 4
+    assert_failed(pairs(tar(PAIRS)), 1, "facades.tar.gz: ", "the same command resumes")
+    assert list(clone.tree()) == ["facades.tar.gz.part"]
+    assert_done(pairs(tar(PAIRS)))
+    assert clone.tree() == placed(PAIRS)
+
+
+BODY = tar(PAIRS)
+PLAIN = gzip.decompress(BODY)
+MIDDLE = len(BODY) // 2
+BROKEN = {
+    "flipped": BODY[:MIDDLE] + bytes([BODY[MIDDLE] ^ 1]) + BODY[MIDDLE + 1 :],
+    "short": BODY[:MIDDLE],
+    "checksum": BODY[:-6] + bytes(6),
+    "more": BODY + b"more",
+    "no tar": gzip.compress(b"no archive" * 99),
+    "header": gzip.compress(PLAIN[:5632] + bytes(range(256)) * 2 + PLAIN[6144:] + NOISE * 9),
+    "file for a folder": tar({**PAIRS, "facades/val/1.jpg/x": b"x"}),
+    "twice": tar({**PAIRS, "./facades/val/1.jpg": b"x"}),
+}
+
+
+@pytest.mark.parametrize("how", BROKEN)
+def test_damaged_archive_of_pairs(clone, pairs, how):
+    assert_failed(pairs(BROKEN[how]), 1, "facades.tar.gz: the archive was damaged and was removed: run again")
+    assert clone.tree() == {}
+
+
+SPARSE = {"GNU.sparse.map": "0,1", "GNU.sparse.size": "9"}
+HOSTILE = {
+    "root": header("/etc/x"),
+    "through": header("facades/../../x"),
+    "link": header("facades/train/x.jpg", tarfile.SYMTYPE),
+    "hard link": header("facades/train/x.jpg", tarfile.LNKTYPE),
+    "device": header("facades/train/x.jpg", tarfile.CHRTYPE),
+    "path in a header": header("facades/x", path="../../x"),
+    "sparse": header("facades/train/x.jpg", **SPARSE),
+    "old sparse": header("facades/train/x.jpg", tarfile.GNUTYPE_SPARSE),
+    "long name": header("././@LongLink", tarfile.GNUTYPE_LONGNAME, HUGE),
+    "long header": header("facades/PaxHeaders/x", tarfile.XHDTYPE, HUGE),
+    "large": header("facades/train/x.jpg", size=120_000_001),
+    "huge in a header": header("facades/train/x.jpg", size=HUGE),
+}
+
+
+@pytest.mark.parametrize("how", HOSTILE)
+def test_hostile_archive_of_pairs(clone, tmp_path, pairs, how):
+    before = {*tmp_path.rglob("*")}
+    format = tarfile.PAX_FORMAT if "in a header" in how or how == "sparse" else tarfile.GNU_FORMAT
+    assert_failed(pairs(tar({**PAIRS, HOSTILE[how]: b""}, format)), 1, "facades.tar.gz: the archive is unsafe and was removed: ")
+    assert clone.tree() == {}
+    assert {*tmp_path.rglob("*")} == before | {clone.data}
+
+
+def test_archive_of_too_many_pairs(clone, pairs):
+    clone.script.write_text(SCRIPT.read_text().replace("200_000", "5"))
+    assert_failed(pairs(tar(PAIRS)), 1, "unsafe and was removed: 6 files, 0 MB once unpacked", "the limit is 5 files and 120 MB")
+    assert clone.tree() == {}
+
+
+def test_archive_without_pairs(clone, pairs):
+    rest = {path: content for path, content in PAIRS.items() if "train" not in path}
+    assert_failed(pairs(tar({**rest, "facades/train/": b""})), 1, "the archive has no pictures in facades/train and was removed")
+    assert clone.tree() == {}
+
+
+def test_room_is_asked_for_before_pairs_are_unpacked(clone, pairs):
+    full = "import shutil, sys; shutil.disk_usage = lambda _: shutil._ntuple_diskusage(0, 0, 29_000 + 10**9 * (len(sys.argv) < 3))"
+    stub = f'[ "$2" != -c ] || exec "{sys.executable}" "$@"\nshift 2\nexec "{sys.executable}" -IS -c "{full}; exec(sys.stdin.read())" "$@"'
+    clone.stub("python3", stub)
+    assert_failed(pairs(BODY), 1, "data: 0.0 MB free", "facades takes 0.0 MB", "kept")
+    assert clone.tree() == {"facades.tar.gz": BODY}
+
+
+def test_a_full_disk_is_not_blamed_on_an_archive_of_pairs(clone, pairs):
+    body = tar({path: bytes(100_000) for path in PAIRS})
+    clone.stub("python3", f'ulimit -f 20\nexec "{sys.executable}" "$@"')
+    assert_failed(pairs(body), 1, "File too large", "kept")
+    assert clone.tree() == {"facades.tar.gz": body}

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from conftest import draw, snapshot
+from photos import PLAIN
 
 import evaluate
 from formats import model_files
@@ -19,6 +20,7 @@ RED = np.array([[0.5, 0.1, 0.0], [0.0, 0.4, -0.2], [0.2, 0.0, 0.6], [10.0, 40.0,
 RECOLOURED = [metrics.change_colour(picture, RED) for picture in INPUTS]
 FLIPPED = [picture[::-1] for picture in INPUTS]
 ROUNDING = 1 / 255
+DAMAGED = PLAIN["JPEG"][:-2] + bytes(40) + PLAIN["JPEG"][-2:]
 
 
 def brighter(pictures: list[np.ndarray], by: int) -> list[np.ndarray]:
@@ -193,6 +195,29 @@ def test_an_ending_that_tells_the_domain_keeps_nobody_apart(call, tmp_path, l1_o
         assert found["to_truth"]["translated"]["l1"] == pytest.approx(mean)
 
 
+def test_names_may_differ_in_how_accents_are_written_and_without_pairs_in_suffix_only(call, tmp_path, l1_only, features_file):
+    """macOS writes an é as two characters."""
+    images.write(tmp_path / "fake" / "caf\u00e9.png", INPUTS[0])
+    images.write(tmp_path / "truth" / "cafe\u0301.png", INPUTS[0])
+    outcome = call(evaluate.main, "--fake", tmp_path / "fake", "--truth", tmp_path / "truth")
+    assert outcome.status == 0 and "1 pictures" in outcome.out
+    for name in ("a.png", "a.jpg", "b.png"):
+        images.write(tmp_path / "fake" / name, INPUTS[0])
+    given = ["--fake", tmp_path / "fake", "--real", tmp_path / "fake", "--features", features_file]
+    assert "4 pictures" in call(evaluate.main, *given).out
+    call(evaluate.main, *given, "--truth", tmp_path / "truth").assert_refused("a.png: a.jpg has the same name; remove one of them")
+
+
+def test_damage_is_named_once(call, tmp_path, l1_only):
+    """Each picture is read three times."""
+    for folder in ("fake", "truth", "input"):
+        (tmp_path / folder / "sub").mkdir(parents=True)
+        (tmp_path / folder / "sub" / "0.jpg").write_bytes(DAMAGED if folder != "input" else PLAIN["JPEG"])
+    outcome = call(evaluate.main, *flags(tmp_path))
+    lines = [line.split(": ")[:2] for line in outcome.err.splitlines()]
+    assert outcome.status == 0 and lines == [["damaged, but measured", str(tmp_path / f"{name}/sub/0.jpg")] for name in ("fake", "truth")]
+
+
 # --- with models
 
 
@@ -237,7 +262,9 @@ def test_models_are_measured_on_the_way_there_and_back(call, tmp_path, models, f
 def test_a_model_of_one_size_translates_pictures_of_every_shape(call, tmp_path, monkeypatch, l1_only):
     """In parts, of which none is longer than it takes."""
     shapes = []
-    model = Translator("m.pb", {"image_size": 32, "multiple": 1}, "CPU", lambda x: shapes.append(x.shape[1:3]) or x // 2, fixed_size=32)
+    model = Translator(
+        "m.pb", {"image_size": 32, "multiple": 1, "smallest": 32}, "CPU", lambda x: shapes.append(x.shape[1:3]) or x // 2, fixed_size=32
+    )
     monkeypatch.setattr(model_files, "load", lambda file, trust=False: model)
     write(tmp_path / "input", INPUTS)
     write(tmp_path / "dark", [images.resize_short_side(picture, 32) // 2 for picture in INPUTS])

@@ -48,6 +48,10 @@ VALID = {
     "build_data": [
         "--X_input_dir red --Y_input_dir 'blue fruit' --X_output_file new/x.tfrecords --Y_output_file new/y.tfrecords",
         "--X_input_dir red --Y_input_dir 'blue fruit' --X_output_file new/x.tfrecords --Y_output_file y --num_shards 2",
+        "--paired --X_input_dir red --Y_input_dir 'blue fruit' --X_output_file new/x.tfrecords",
+        "--AB_input_dir red --direction BtoA --num_shards 2 --max_size 8",
+        "--Y_input_dir many --X_from blank --Y_output_file y",
+        "--Y_input_dir red --X_from edges --X_output_dir new",
     ],
     "train": [
         "--X red.tfrecords --Y blue.tfrecords --checkpoints_dir new --run_name named",
@@ -56,6 +60,8 @@ VALID = {
         "--load_model tiny",
         "--X red.tfrecords --Y blue.tfrecords --init_from tiny",
         "--X red.tfrecords --Y blue.tfrecords --init_from checkpoints/tiny/model.ckpt-4 --image_size 64 --ngf 1",
+        "--model pix2pix --X pairs/x --Y pairs/y --lambda_L1 10",
+        "--X red.tfrecords --Y blue.tfrecords --X_paired pairs/x --Y_paired pairs/y --lambda_paired 5",
         "--X red.tfrecords --Y blue.tfrecords --recipe chapter --eval_every 5 --X_test many --Y_test red --features none",
     ],
     "export_graph": [
@@ -85,7 +91,7 @@ VALID = {
 }
 
 # Names: what stands in that folder, what does not yet, and what nobody would type on purpose.
-NAMES = ["red", "twins", "taken", "-x", "red/a.png", "cut.png", "notes.txt", "notes.txt/x.png", "red.tfrecords", "cut.tfrecords"]
+NAMES = ["red", "twins", "taken", "-x", "red/a.png", "cut.png", "notes.txt", "notes.txt/x.png", "red.tfrecords", "cut.tfrecords", "pairs/y"]
 NAMES += [
     "many",
     "features",
@@ -267,6 +273,9 @@ def prepare(folder: Path, features_file: Path) -> None:
     (folder / "damaged.pb/saved_model.pb").write_text("damaged")
     for i in range(2):
         write_records(folder / f"two-0000{i}-of-00002", [draw(i, 8, 8)])
+    (folder / "pairs").mkdir()
+    for i, name in enumerate("xy"):
+        write_records(folder / "pairs" / name, [draw(i, 8, 8)], pairs=b"a set")
     (folder / "G.pth").write_text("weights")
     (folder / "cut.tfrecords").write_bytes((folder / "red.tfrecords").read_bytes()[:-9])
     shutil.copytree(features_file, folder / "features")
@@ -448,12 +457,14 @@ def changes(before: Contents, after: Contents) -> list[str]:
 
 def assert_output(command: str, args: Namespace, before: Contents) -> None:
     """What the command promises stands."""
-    if command == "build_data":
+    if command == "build_data" and args.X_output_dir:
+        assert images.find(args.X_output_dir)
+    elif command == "build_data":
         for output in (args.X_output_file, args.Y_output_file):
             for file in shards.names(output, args.num_shards):
                 assert len(record_headers(file)[0])
     elif command == "train":
-        run = train.train.call_args.args[4]
+        run = train.train.call_args.args[3]
         config = Config.load(run)
         if args.load_model is None:
             assert run.parent == args.checkpoints_dir and args.run_name in (None, run.name)

@@ -56,6 +56,9 @@ def continued(tmp_path_factory) -> dict[str, dict]:
 def test_a_run_continues_to_the_same_numbers(continued, name, tmp_path):
     extract(tmp_path, name)
     found, expected = continued[name], json.loads((tmp_path / "expected.json").read_text())
+    more = found["scalars"].keys() - expected["scalars"].keys()
+    assert more <= {"health/G_averages_off", "health/F_averages_off"}  # which came later
+    found["scalars"] = {tag: values for tag, values in found["scalars"].items() if tag not in more}
     if machine() == expected.pop("machine"):
         assert found == expected  # to the bit
     for kind in ("tensors", "scalars"):

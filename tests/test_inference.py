@@ -22,7 +22,7 @@ import inference
 from formats import model_files
 from formats.translator import Translator
 from pictures import cutouts, gallery, images
-from system import storage
+from system import finding
 
 ROOT = Path(__file__).parent.parent
 
@@ -276,6 +276,20 @@ def test_a_pattern_goes_into_any_folder_and_brackets_can_be_part_of_names(infer,
         assert infer(pattern, "out", "--overwrite").status == 0, pattern
         assert set(snapshot(tmp_path / "out")) == names, pattern
         shutil.rmtree(tmp_path / "out")
+
+
+def test_a_pattern_tells_of_the_folders_that_it_passes_over(infer, tmp_path, forbid):
+    put(tmp_path / "in", "x/a.png", "@eaDir/a.png", "@eaDir/b.png", "secret/c.png")
+    forbid(tmp_path / "in" / "secret")
+    machines = "in/@eaDir, a folder of thumbnails, deleted files and the like, with 2 pictures: rename what you want to have taken"
+    secret = "in/secret: a folder that cannot be read (Permission denied)"
+    outcome = infer("in/*/*.png", "out")
+    assert (outcome.status, outcome.err) == (1, f"left out: {machines}\nleft out: {secret}\n")
+    assert set(snapshot(tmp_path / "out")) == {"x/a.png"}
+    infer("in/*/b.png", "new").assert_refused(f"--input in/*/b.png: no file is called like that; {machines}")
+    infer("in/s*/*.png", "new").assert_refused(f"--input in/s*/*.png: no file is called like that; {secret}")
+    infer("in/*", "new").assert_refused("--input in/*: only folders are called like that; add /*.jpg, say")
+    infer("*/../in/x/*.png", "new").assert_refused("--input */../in/x/*.png: goes up (..) behind a wildcard; name the folder")
 
 
 def test_a_new_folder_is_typed_with_a_slash(infer, tmp_path):
@@ -771,7 +785,7 @@ def wrong_things(tmp_path) -> Path:
         ("a.png", "new/b.png", ["--gallery", "notes.txt/a.html"], ["notes.txt/a.html", "notes.txt is no folder"]),
         ("a.png", "new/b.png", ["--gallery", "old.html"], ["--gallery old.html: exists", "--overwrite"]),
         ("large.png", "new/b.png", ["--max_megapixels", "1"], ["large.png: 1001×1000 is more than 1 megapixels"]),
-        ("thin.png", "new/b.png", ["--max_megapixels", "1"], ["thin.png: 40000×1 would become 1280000×32", "--keep_size"]),
+        ("thin.png", "new/b.png", ["--max_megapixels", "1"], ["thin.png: 40000×1 would be computed as 1280000×32", "--keep_size"]),
         ("twins", "new", [], ["--input twins: a.jpg and a.png would become the same file, new/a.png; rename one"]),
         ("many", "new", [], ["--input many: 1.bmp and 1.gif would become the same file, new/1.png (and 1 more like it); rename one"]),
         ("a.png", "new/b.png", ["--image_size", "7"], ["--image_size", "7", "at least 8"]),
@@ -820,7 +834,7 @@ def test_models_of_one_size_refuse_another(call, model, tmp_path, monkeypatch, f
 
 def test_pictures_of_a_pattern_go_in_the_order_of_their_names(infer, tmp_path, made, monkeypatch):
     put(tmp_path / "in", "a.png", "b.png", "c.png")
-    monkeypatch.setattr(storage, "glob", lambda pattern, _: ["in", *(f"in/{name}.png" for name in "bca")])
+    monkeypatch.setattr(finding, "glob", lambda pattern, *_: ["in", *(f"in/{name}.png" for name in "bca")])
     assert infer("in/*.png", "out").status == 0
     assert made == ["out/a.png", "out/b.png", "out/c.png"]
 

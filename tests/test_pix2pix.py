@@ -339,9 +339,10 @@ def test_cyclegan_learns_from_some_pairs_too(call, pairs, records, tmp_path, qui
     assert call(train.main, *files, *small, "--max_steps", 1, "--run_name", "some").status == cli.DONE
     data = json.loads((tmp_path / "some" / "data.json").read_text())
     assert {name: one["records"] for name, one in data.items()} == {"X": 5, "Y": 3, "X_paired": 3, "Y_paired": 3}
-    write_records(tmp_path / "other.tfrecords", [draw(i, 36, 40) for i in range(4)], pairs=b"digest")
+    for name in ("other", "others"):
+        write_records(tmp_path / f"{name}.tfrecords", [draw(i, 36, 40) for i in range(4)], pairs=b"digest")
     wrong = ("--load_model", tmp_path / "some", "--max_steps", 2, "--X_paired", tmp_path / "other.tfrecords")
-    call(train.main, *wrong, "--Y_paired", tmp_path / "other.tfrecords").assert_refused("--X_paired", "cannot change")
+    call(train.main, *wrong, "--Y_paired", tmp_path / "others.tfrecords").assert_refused("--X_paired", "cannot change")
     outcome = call(train.main, "--load_model", tmp_path / "some", "--max_steps", 2, "--lambda_paired", 3)
     assert outcome.status == cli.DONE and "paired" in outcome.err
 

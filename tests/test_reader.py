@@ -10,8 +10,9 @@ from conftest import divide, draw, write_records
 
 from pictures import images, shards
 from pictures import records as records_module
+from pictures.cropping import resized_square
 from pictures.records import record_headers, to_record
-from reader import BadRecord, Reader, feed_pairs, resized_square
+from reader import BadRecord, Reader, feed_pairs, match
 from system.cli import InputError
 
 SIZES = [(40, 40), (40, 60), (70, 44), (36, 36), (90, 41)]
@@ -657,3 +658,172 @@ def test_what_cannot_be_shared_is_refused(plain, tmp_path, data, share, words):
     divide(plain, tmp_path / "x", 3, 4)
     with pytest.raises(InputError, match=f"{re.escape(data)}: .*{words}"):
         Reader(f"{tmp_path}/{data}", 32, share=share)
+
+
+# --- pairs
+
+COUNT = 7
+
+
+def both(folder: Path, *counts: int, X: bytes = b"a set", Y: bytes = b"a set") -> tuple[str, str]:
+    """Two files, or sets of shards, of so many pairs in all. A pair's pictures have its number in blue, and are each other's negatives."""
+    row, column = np.mgrid[0:40, 0:40] * 6
+    shown = [np.uint8(np.dstack([column, row, np.full_like(row, 30 * i)])) for i in range(sum(counts) if counts else COUNT)]
+    files = [folder / "x.tfrecords", folder / "y.tfrecords"]
+    for file, pictures, digest in zip(files, (shown, [255 - picture for picture in shown]), (X, Y), strict=True):
+        write_records(file, pictures, digest)
+    return tuple(divide(file, file.with_name(f"of_{file.name}"), *counts) if counts else str(file) for file in files)
+
+
+def opened(files: tuple[str, str], **options) -> tuple[Reader, Reader]:
+    readers = [Reader(file, 32, 40, name=name, paired=True, **options) for name, file in zip("XY", files, strict=True)]
+    match(*readers)
+    return readers
+
+
+def partners(X: Reader, Y: Reader, first: int, steps: int) -> list[int]:
+    """The numbers of the pairs that the rows of these steps get. All are whole pairs, of one crop and one flip."""
+    batches = [(x.numpy(), y.numpy()) for x, y in itertools.islice(feed_pairs(X, Y, first), steps)]
+    x, y = (np.concatenate(rows) for rows in zip(*batches, strict=True))
+    assert np.allclose(x, -y, atol=1e-6)
+    return [round((row[0, 0, 2] + 1) * 127.5 / 30) for row in x]
+
+
+@pytest.fixture(scope="module")
+def paired_order(tmp_path_factory) -> list[int]:
+    return partners(*opened(both(tmp_path_factory.mktemp("pairs")), batch_size=2), 0, 14)
+
+
+def test_both_pictures_of_a_pair_are_fed_together_with_one_crop_and_one_flip(paired_order, tmp_path):
+    epochs = [tuple(paired_order[i : i + COUNT]) for i in range(0, len(paired_order), COUNT)]
+    assert all(sorted(epoch) == list(range(COUNT)) for epoch in epochs) and len(set(epochs)) == len(epochs)
+    X, Y = opened(both(tmp_path))
+    assert len({row[0, 0, :2].tobytes() for row in take(X.feed(), 20)}) > 10  # there are many crops and flips
+    with pytest.raises(AssertionError):
+        partners(*(Reader(reader.file, 32, 40, name=reader.name) for reader in (X, Y)), 0, 2)
+
+
+def test_pairs_in_shards_are_fed_as_those_of_one_file(paired_order, tmp_path):
+    X, Y = both(tmp_path, 3, 2, 2)
+    for files in ((X, Y), (X, str(tmp_path / "y.tfrecords"))):
+        assert partners(*opened(files, batch_size=2), 3, 11) == paired_order[6:]
+
+
+def test_each_worker_has_its_rows_of_the_pairs(paired_order, tmp_path):
+    files = both(tmp_path)
+    rows = [partners(*opened(files, batch_size=2, rows=(worker, 1)), 0, 14) for worker in range(2)]
+    assert [number for step in zip(*rows, strict=True) for number in step] == paired_order
+
+
+def test_each_worker_reads_pairs_from_its_own_shards(tmp_path):
+    X, Y = both(tmp_path, 2, 2, 2, 1)
+    assert sorted(partners(*opened((X, Y), share=(1, 2)), 0, 3)) == [2, 3, 6]
+    other = divide(tmp_path / "y.tfrecords", tmp_path / "z.tfrecords", 1, 2, 2, 2)
+    for files in ((X, other), (other, X)):
+        with pytest.raises(InputError, match="not the same pairs in the same shards, as --shard_data needs it; make both with one call"):
+            opened(files, share=(0, 2))
+
+
+@pytest.mark.parametrize(
+    ("X", "Y", "words"),
+    [
+        (b"", b"", r"x\.tfrecords: its pictures are of no pairs; make both files with build_data\.py --paired"),
+        (b"a set", b"", r"y\.tfrecords: its pictures are of no pairs"),
+        (b"a set", b"another", r"x\.tfrecords, .*y\.tfrecords: are not of the same pairs; make both with one call"),
+    ],
+)
+def test_what_is_not_of_the_same_pairs_is_refused(tmp_path, X, Y, words):
+    with pytest.raises(InputError, match=words):
+        opened(both(tmp_path, X=X, Y=Y))
+
+
+def test_every_file_has_to_be_of_the_same_pairs(tmp_path):
+    """One set's X and another's Y behind files that match."""
+    folders = [tmp_path / name for name in "abc"]
+    for folder in folders:
+        folder.mkdir()
+        both(folder, X=folder.name.encode(), Y=folder.name.encode())
+    X, Y = [[folder / f"{name}.tfrecords" for folder in folders] for name in "xy"]
+    opened((X, Y))
+    with pytest.raises(InputError, match="c/x.tfrecords, .*b/y.tfrecords: are not of the same pairs"):
+        opened((X[::2], Y[:2]))
+
+
+def test_files_of_unequal_counts_are_refused(tmp_path):
+    X, _ = both(tmp_path)
+    (tmp_path / "more").mkdir()
+    _, Y = both(tmp_path / "more", 4, 4)
+    with pytest.raises(InputError, match="are not of the same pairs, but 7 and 8 pictures; make both with one call"):
+        opened((X, Y))
+
+
+def test_a_picture_is_not_its_own_partner(tmp_path):
+    X, _ = both(tmp_path)
+    with pytest.raises(InputError, match="^--X, --Y: are both .*x.tfrecords; name the file of the partners for one of them"):
+        opened((X, X))
+
+
+def without(pairs: list[int], *bad: int) -> list[int]:
+    """What the next good pair has taken the places of."""
+    stand_ins = {number: next(n % COUNT for n in range(number, 99) if n % COUNT not in bad) for number in bad}
+    return [stand_ins.get(number, number) for number in pairs]
+
+
+def test_a_record_that_goes_bad_leaves_out_its_partner(paired_order, tmp_path):
+    files = both(tmp_path)
+    damage(Path(files[0]), 0, 3)
+    damage(Path(files[1]), 4)
+    X, Y = opened(files, batch_size=2, skip_bad_records=True)
+    assert (X.bad, Y.bad) == ({0: "damaged or cut off"}, {0: "its partner cannot be read"})  # at the door
+    assert partners(X, Y, 0, 14) == without(paired_order, 0, 3, 4)
+    assert X.bad == {0: "damaged or cut off", 3: "damaged or cut off", 4: "its partner cannot be read"}
+    assert Y.bad == {0: "its partner cannot be read", 3: "its partner cannot be read", 4: "damaged or cut off"}
+
+
+def test_a_bad_record_of_a_pair_is_named_if_none_may_be_left_out(tmp_path):
+    files = both(tmp_path)
+    damage(Path(files[1]), 3)
+    with pytest.raises(BadRecord, match=f"{files[1]}: record 3 .*, or add --skip_bad_records"):
+        partners(*opened(files, batch_size=COUNT), 0, 1)
+
+
+def test_a_file_that_is_cut_off_leaves_out_the_partners_of_what_it_lacks(paired_order, tmp_path):
+    """Found at the door, at a second start, and while running."""
+    files = both(tmp_path)
+    running = opened(files, batch_size=2, skip_bad_records=True)
+    for file, last in zip(files, (5, 3), strict=True):
+        offsets = record_headers(file)[0]
+        Path(file).write_bytes(Path(file).read_bytes()[: offsets[last] + 20])
+    assert partners(*running, 8, 6) == without(paired_order, 3, 4, 5, 6)[16:]
+    X, Y = opened(files, batch_size=2, skip_bad_records=True)
+    assert (len(X), len(Y), X.bad, list(Y.bad)) == (5, 5, dict.fromkeys((3, 4), "its partner cannot be read"), [3, 4])
+    for reader in (X, Y):  # as one does that continues a run
+        reader.expect(COUNT)
+    assert partners(X, Y, 2, 12) == without(paired_order, 3, 4, 5, 6)[4:]
+    X.expect(5)
+    assert len(X) == COUNT
+
+
+def test_shards_that_are_cut_off_keep_the_pairs_together(paired_order, tmp_path):
+    """As many records are missing in both, but not the same ones."""
+    files = both(tmp_path, 3, 2, 2)
+    for file, number in zip(files, (0, 2), strict=True):
+        cut = shard(file, number)
+        cut.write_bytes(cut.read_bytes()[:-9])
+    assert partners(*opened(files, batch_size=2, skip_bad_records=True), 0, 14) == without(paired_order, 2, 6)
+    for other in (
+        (str(tmp_path / "x.tfrecords"), files[1]),
+        (files[0], divide(tmp_path / "y.tfrecords", tmp_path / "z.tfrecords", 2, 3, 2)),
+    ):
+        with pytest.raises(InputError, match="are not the same pairs in the same shards, as a file that is cut off needs it"):
+            opened(other, skip_bad_records=True)
+
+
+def test_bad_records_at_the_beginning_of_a_file_do_not_hide_what_it_is_of(tmp_path):
+    files = both(tmp_path, Y=b"another")
+    damage(Path(files[0]), 0, 1)
+    with pytest.raises(InputError, match="are not of the same pairs"):
+        opened(files, skip_bad_records=True)
+    damage(Path(files[1]), *range(2, COUNT))
+    with pytest.raises(InputError, match="no record can be read"):
+        opened(files, skip_bad_records=True)

@@ -47,6 +47,20 @@ def test_files_sizes_and_summary(call, tmp_path):
         np.testing.assert_array_equal(picture, draw(scene(0, split, 0), folder[-1], 36))
 
 
+def test_pairs_are_the_same_scenes_in_both_domains(call, tmp_path):
+    """Those of trainA, which stay what they were; the test pictures too."""
+    assert call(main, "--output_dir", tmp_path / "unpaired", *SMALL).status == 0
+    outcome = call(main, "--output_dir", tmp_path / "paired", *SMALL, "--paired")
+    assert (outcome.status, outcome.out) == (0, f"{tmp_path}/paired: 3 training pairs, 2 test pairs, 32×32\n")
+    before, after = snapshot(tmp_path / "unpaired"), snapshot(tmp_path / "paired")
+    assert before.keys() == after.keys()
+    assert {name.split("/")[0] for name in before if before[name] != after[name]} == {"trainB"}
+    for index in range(3):
+        drawn = scene(0, "trainA", index)
+        for domain in "AB":
+            np.testing.assert_array_equal(images.read(tmp_path / f"paired/train{domain}/000{index}.png"), draw(drawn, domain, 32))
+
+
 @pytest.mark.parametrize(
     "flag, value", [("--size", 34), ("--size", 28), ("--size", "big"), ("--n_train", -1), ("--n_train", 0), ("--n_test", 0), ("--seed", -1)]
 )

@@ -147,6 +147,7 @@ def test_help(clone, script):
         ("infer.sh", ["apple2orange", "photo.jpg"]),
         ("train_multi.sh", []),
         ("demo.sh", ["again"]),
+        ("demo_pairs.sh", ["again"]),
     ],
 )
 def test_without_a_name_a_script_says_how_it_is_called(clone, script, arguments):
@@ -203,6 +204,7 @@ SIGNALS = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP]
         *(("demo.sh", [], "sample_data.py", sent) for sent in SIGNALS),
         *(("setup.sh", [], "install", sent) for sent in SIGNALS),
         ("demo.sh", [], "install", signal.SIGTERM),
+        ("demo_pairs.sh", [], "train.py", signal.SIGINT),
     ],
     ids=lambda value: value.name if isinstance(value, signal.Signals) else value if isinstance(value, str) else "",
 )
@@ -254,6 +256,53 @@ def test_train_finds_what_build_made(clone):
     assert clone.python("train.sh", "cat2dog") == [*begin, "--Y", f"{folder}/dog.tfrecords"]
     clone.file("checkpoints/cat2dog/config.json")
     assert clone.python("train.sh", "cat2dog") == [str(clone.root), "train.py", "--load_model", "cat2dog"]
+
+
+BOTH = ["--X_input_dir", "data/cat2dog_pairs/trainA", "--Y_input_dir", "data/cat2dog_pairs/trainB"]
+UNPAIRED = [word.replace("_pairs", "") for word in BOTH]
+
+
+@pytest.mark.parametrize(
+    ("name", "there", "typed", "given"),
+    [
+        ("cat2dog", "trainA", [], UNPAIRED),
+        ("cat2dog", "trainA", ["--AB_input_dir=/x"], []),
+        ("cat2dog", "trainA", ["--X_from", "grey"], UNPAIRED[2:]),
+        ("cat2dog_pairs", "trainA", ["--max_size", "9"], [*BOTH, "--paired"]),
+        ("cat2dog_pairs", "train", ["--direction", "BtoA"], ["--AB_input_dir", "data/cat2dog_pairs/train"]),
+        ("cat2dog_pairs", "train", ["--X_input_dir=/x"], [*BOTH, "--paired"]),
+        ("cat2dog_pairs", "trainB", ["--X_from=edges"], BOTH[2:]),
+    ],
+)
+def test_build_finds_pairs(clone, name, there, typed, given):
+    clone.file(f"data/{name}/{there}/1.png")
+    outputs = ["--X_output_file", f"data/tfrecords/{name}/cat.tfrecords", "--Y_output_file", f"data/tfrecords/{name}/dog.tfrecords"]
+    assert clone.python("build.sh", name, *typed) == [str(clone.root), "build_data.py", *outputs, *given, "--overwrite", *typed]
+
+
+def test_train_takes_pairs_for_pix2pix(clone):
+    folder = "data/tfrecords/maps_pairs"
+    for domain in "AB":
+        clone.file(f"{folder}/maps_{domain}.tfrecords")
+    given = ["--run_name", "maps_pairs", "--model", "pix2pix", "--X", f"{folder}/maps_A.tfrecords", "--Y", f"{folder}/maps_B.tfrecords"]
+    assert clone.python("train.sh", "maps_pairs", "--ngf", 8) == [str(clone.root), "train.py", *given, "--ngf", "8"]
+    clone.file("checkpoints/maps_pairs/config.json")
+    assert clone.python("train.sh", "maps_pairs") == [str(clone.root), "train.py", "--load_model", "maps_pairs"]
+    assert clone.python("export.sh", "maps_pairs")[1:] == ["export_graph.py", "--checkpoint_dir", "checkpoints/maps_pairs"]
+
+
+def test_the_demo_of_pairs_goes_on_where_it_was_stopped(clone):
+    for begun in (False, True):
+        done = clone.run("demo_pairs.sh")
+        assert (done.returncode, done.stderr) == (0, "")
+        commands = [json.loads(line)[1:] for line in done.stdout.splitlines() if line.startswith("[")]
+        drawn = [] if begun else ["sample_data.py"]
+        steps = [*drawn, "build_data.py", "train.py", "export_graph.py", "inference.py", "evaluate.py"]
+        assert [command[0] for command in commands if command[0].endswith(".py")] == steps
+        training = next(command for command in commands if command[0] == "train.py")
+        assert training[1:] == ["--load_model", "pairs"] if begun else training[1:3] == ["--model", "pix2pix"]
+        clone.file("checkpoints/pairs/config.json")
+        clone.file("data/pairs/trainA/0.png")
 
 
 @pytest.mark.parametrize(("script", "command"), [("build.sh", build_data), ("train.sh", train), ("export.sh", export_graph)])

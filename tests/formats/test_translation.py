@@ -26,7 +26,7 @@ G, F = (lambda x: 255 - x // 2), (lambda x: x // 4 * 3)
 class Model:
     """Stands in for a `Translator`: computes `change`, and remembers the shapes of what it was given."""
 
-    multiple, sees_whole_pictures, knows_statistics, device, checksum = 4, True, False, "CPU", "0123456789abcdef"
+    multiple, smallest, sees_whole_pictures, knows_statistics, device, checksum = 4, 8, True, False, "CPU", "0123456789abcdef"
 
     def __init__(self, change=G, image_size=32, fixed_size=None, most=1 << 40, name="apple2orange.pb", **metadata):
         self.change, self.image_size, self.fixed_size, self.most = change, image_size, fixed_size, most
@@ -96,10 +96,11 @@ def test_the_size_is_that_of_the_model_and_not_of_the_way_back(tmp_path):
 @pytest.mark.parametrize(
     ("settings", "most", "reason"),
     [
-        ({"keep_size": True}, 20 * 30, None),
+        ({"keep_size": True}, 20 * 32, None),
+        ({"keep_size": True}, 20 * 32 - 1, "30×20 would be computed as 32×20, more than --max_megapixels"),
         ({"keep_size": True}, 20 * 30 - 1, "30×20 is more than 0 megapixels"),
         ({}, 32 * 48, None),
-        ({}, 32 * 48 - 1, "30×20 would become 48×32, more than --max_megapixels; try --keep_size"),
+        ({}, 32 * 48 - 1, "30×20 would be computed as 48×32, more than --max_megapixels; try --keep_size"),
     ],
 )
 def test_pictures_that_are_or_would_become_too_large_are_left_out(tmp_path, settings, most, reason):
@@ -256,6 +257,18 @@ def test_what_cannot_be_read_or_written_is_named_and_all_else_made(tmp_path):
     assert {file.name for file in (tmp_path / "out").iterdir()} == {"a.png", "d.png"}
 
 
+@pytest.mark.parametrize(
+    ("name", "side_by_side", "words"), [("a.jpg", False, "65501×1"), ("a.webp", False, "65501×1"), ("a.jpg", True, "131000×1")]
+)
+def test_what_does_not_fit_its_format_is_not_translated(tmp_path, capfd, name, side_by_side, words):
+    (job,) = jobs_for(tmp_path, {"a.png": np.zeros((1, 65_500 if side_by_side else 65_501, 3), np.uint8)})
+    job.outputs, model = [tmp_path / name], Model()
+    most = 65_500 if name == "a.jpg" else 16_383
+    reason = f"{words} cannot be written as {images.FORMATS[job.outputs[0].suffix]}, which has {most} pixels a side at most; use png"
+    found = run(model, [job], keep_size=True, side_by_side=side_by_side)
+    assert (found.left_out, model.shapes, capfd.readouterr().err) == ([f"{job.source}: {reason}"], [], "")
+
+
 def test_large_pictures_are_decoded_when_it_is_their_turn_and_come_out_the_same(tmp_path, several, monkeypatch):
     jobs = jobs_for(tmp_path, {**several, "d.png": draw(3, 32, 40)})
     (tmp_path / "in" / "c.png").write_bytes((tmp_path / "in" / "c.png").read_bytes()[:-40])
@@ -285,6 +298,7 @@ def test_others_are_decoded_ahead_of_time(tmp_path, several, monkeypatch):
         (2 * 32 * 32, {}, (None, None), [2, 1, 1, 2]),
         (2 * 32 * 32 - 1, {}, (None, None), [1] * 6),
         (1 << 20, {"tile": 64}, (None, None), [3, 1, 2]),
+        (1 << 20, {"tile": 64}, (None, "padded"), [1] * 6),
         (1 << 20, {"tile": 48}, (None, None), [2, 1, 1, 2]),
         (1 << 20, {}, (64, None), [1] * 6),
         (1 << 20, {}, (None, 64), [1] * 6),
@@ -295,8 +309,10 @@ def test_pictures_of_one_size_are_translated_together_within_limits(tmp_path, mo
     pictures = {f"{i}.png": draw(i, 32, 40 if i == 3 else 32) for i in range(6)}
     jobs, (there, back) = (
         jobs_for(tmp_path, pictures, way_back=True),
-        (Model(f, fixed_size=side) for f, side in zip((G, F), fixed, strict=True)),
+        (Model(f, fixed_size=None if side == "padded" else side) for f, side in zip((G, F), fixed, strict=True)),
     )
+    if fixed[1] == "padded":
+        back.smallest = 64
     run(there, jobs, back, **settings)
     assert [shape[0] for shape in there.shapes] == expected == [shape[0] for shape in back.shapes]
     for job, picture in zip(jobs, pictures.values(), strict=True):
@@ -349,6 +365,18 @@ def test_it_says_once_that_tiles_are_only_blended(tmp_path, capsys):
         model = Model()
         setattr(model, name, value)
         run(model, jobs, keep_size=True, tile=64)
+    assert capsys.readouterr().err == ""
+
+
+def test_it_says_once_that_a_unet_sees_more_than_a_tile(tmp_path, capsys):
+    jobs = jobs_for(tmp_path, {"0.png": draw(0, 80, 80), "1.png": draw(1, 80, 90)})
+    words = "apple2orange.pb: is a U-Net: tiles do not see the whole picture, and can differ\n"
+    for knows_statistics in (True, False):
+        model = Model(generator="unet")
+        model.knows_statistics = knows_statistics
+        run(model, jobs, keep_size=True, tile=64)
+        assert capsys.readouterr().err == words
+    run(model, jobs, keep_size=True, tile=100)
     assert capsys.readouterr().err == ""
 
 

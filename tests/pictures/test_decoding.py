@@ -9,8 +9,7 @@ import tensorflow as tf
 from conftest import draw
 from PIL import Image
 
-import build_data
-from pictures import cutouts, decoding, images
+from pictures import cutouts, decoding, images, storing
 from pictures.records import from_record, to_record
 from reader import Reader
 
@@ -146,7 +145,7 @@ def test_a_network_sees_a_transparent_picture_as_by_the_command():
 @pytest.mark.parametrize("name", FILES)
 def test_a_record_shows_what_networks_see_in_use(tmp_path, decode, name):
     (tmp_path / "a").write_bytes(FILES[name])
-    stored, _ = build_data.encode(tmp_path / "a", 0)
+    (stored,), _ = storing.whole(0)(FILES[name], "a")
     shown = from_record(tf.constant(to_record("a", stored)))[1].numpy()
     served = decoding.continued(*map(tf.constant, decode(FILES[name]))).numpy()
     assert np.array_equal(served, cutouts.read(tmp_path / "a"))

@@ -95,8 +95,11 @@ def test_every_format_is_written_and_read_again(suffix, alpha):
 
 
 def test_what_a_format_cannot_hold_is_refused_in_words():
-    with pytest.raises(images.PictureError, match="17000×1 cannot be written as WEBP .*use png"):
-        images.encode(np.zeros((1, 17_000, 3), np.uint8), ".webp")
+    for suffix, most in ((".webp", 16_383), (".jpg", 65_500)):
+        words = f"{most + 1}×1 cannot be written as {images.FORMATS[suffix]}, which has {most} pixels a side at most; use png"
+        with pytest.raises(images.PictureError, match=f"^{words}$"):
+            images.encode(np.zeros((1, most + 1, 3), np.uint8), suffix)
+        assert images.decode(images.encode(np.zeros((most, 1, 3), np.uint8), suffix)).shape == (most, 1, 3)
 
 
 def test_deep_grey_is_rounded_to_the_nearest_level():
@@ -265,7 +268,10 @@ def test_the_middle_of_a_picture_of_any_shape(monkeypatch, shape):
         images.resize_short_side(picture, 16)
 
 
-@pytest.mark.parametrize("make, words", [(Path.touch, "no such folder"), (Path.mkdir, "no picture"), (lambda path: None, "no such folder")])
+@pytest.mark.parametrize(
+    "make, words",
+    [(Path.touch, "is no folder; name one"), (Path.mkdir, "no picture"), (lambda path: None, "no such folder")],
+)
 def test_find_refuses_what_holds_no_picture(tmp_path, make, words):
     make(tmp_path / "pictures")
     with pytest.raises(InputError, match=f"{tmp_path / 'pictures'}: {words}"):

@@ -13,7 +13,7 @@ from conftest import draw
 from photos import ALPHA, LOSSY, NOISE, ODD, PLAIN, RGB, RGBA, SCENE, difference, png_chunk, save
 from PIL import Image
 
-from pictures import chunks, images, opening
+from pictures import chunks, damage, images, opening
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")  # pytest undoes the filter of ours
 EPS = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 20 20\n%%EndComments\n1 0 0 setrgbcolor\n0 0 20 20 rectfill\nshowpage\n"
@@ -147,6 +147,16 @@ def test_a_jpeg_that_lacks_only_its_end_is_read(name):
 
 
 @pytest.mark.parametrize("name", ["JPEG", "JPEG progressive", "JPEG grey"])
+def test_zeros_behind_a_jpeg_are_no_damage(name):
+    """Cameras and programs that rescue files fill up with them."""
+    data = PLAIN[name] if name in PLAIN else ODD[name][0]
+    for filled in (data + bytes(5000), data[:-2] + bytes(5000)):
+        assert np.array_equal(images.decode(filled), images.decode(data)) and damage.of_jpeg(filled) is None
+    assert opening.with_end(data[:-2] + bytes(5000)) == data
+    assert damage.of_jpeg(data[: len(data) // 2] + bytes(5000))
+
+
+@pytest.mark.parametrize("name", ["JPEG", "JPEG progressive", "JPEG grey"])
 def test_a_jpeg_that_lacks_pixels_is_refused(name):
     data = PLAIN[name] if name in PLAIN else ODD[name][0]
     for cut in (4, 20, len(data) // 3):
@@ -247,11 +257,15 @@ def test_a_png_whose_rows_end_early_is_damaged(colours, bits, interlaced):
     assert not images.decode(black).any()
 
 
+BMP_OF_OTHER_MASKS = b"BM" + struct.pack("<IIIIiiHHIIIIII3I", 70, 0, 66, 40, 1, 1, 1, 32, 3, 4, 0, 0, 0, 0, 1, 2, 4) + bytes(4)
+
+
 @pytest.mark.parametrize(
     ("data", "words"),
     [
         (b"", "an empty file"),
         (PLAIN["PNG"][:8], "damaged picture \\(what stands before its pixels\\)"),
+        (BMP_OF_OTHER_MASKS, "a picture of a kind that is not read \\(Unsupported BMP bitfields layout\\); save it as a PNG"),
         (PLAIN["PNG"][:25] + b"\3" + PLAIN["PNG"][26:], "damaged picture \\("),
     ],
 )

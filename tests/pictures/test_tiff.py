@@ -168,3 +168,25 @@ def test_compressions_of_few_libraries_are_named():
     for number in (6, 34925, 50001):
         with pytest.raises(images.PictureError, match=r"a TIFF of a kind that is not read \(3 × 8 bit, RGB, compressed.*save it as a PNG"):
             images.decode(tags[: at + 8] + struct.pack("<H", number) + tags[at + 10 :])
+
+
+@pytest.mark.parametrize("order", ["thumbnail first", "thumbnails only"])
+def test_the_first_page_is_the_first_that_is_no_thumbnail(order):
+    file, thumbnail = io.BytesIO(), RGB[::2, ::2]
+    with tifffile.TiffWriter(file) as writer:
+        for _ in range(2):
+            writer.write(thumbnail, subfiletype=1, photometric="rgb", metadata=None)
+        if order == "thumbnail first":
+            writer.write(RGB, photometric="rgb", metadata=None)
+    data = file.getvalue()
+    expected = RGB if order == "thumbnail first" else thumbnail
+    assert np.array_equal(images.decode(data), expected) and images.size(data) == (expected.shape[1], expected.shape[0])
+
+
+def test_a_damaged_page_is_not_replaced_by_its_thumbnail():
+    file = io.BytesIO()
+    with tifffile.TiffWriter(file) as writer:
+        writer.write(RGB[::2, ::2], subfiletype=1, photometric="rgb", metadata=None)
+        writer.write(draw(3, 80, 120), photometric="rgb", metadata=None)
+    with pytest.raises(images.PictureError):
+        images.decode(file.getvalue()[:-100])

@@ -1,5 +1,6 @@
 """Large pictures in tiles: everything is covered, nothing counts twice, and no seam shows."""
 
+import math
 from pathlib import Path
 
 import numpy as np
@@ -53,8 +54,8 @@ def test_weights_rise_and_fall_smoothly_where_spans_overlap():
 class Stand_In:
     """Adds what it knows of the whole picture, and remembers what it was given."""
 
-    def __init__(self, fixed_size=None, multiple=4):
-        self.parts, self.sampled, self.fixed_size, self.multiple = [], [], fixed_size, multiple
+    def __init__(self, fixed_size=None, multiple=4, smallest=8):
+        self.parts, self.sampled, self.fixed_size, self.multiple, self.smallest = [], [], fixed_size, multiple, smallest
 
     def __call__(self, pictures, statistics=None):
         self.parts.append(pictures.shape[1:3])
@@ -74,7 +75,7 @@ def test_a_picture_comes_out_whole_and_where_it_was(height, width, multiple):
     assert len(model.parts) > 1 and max(h * w for h, w in model.parts) < (64 + multiple) ** 2
     assert reported == [(i + 1, len(model.parts)) for i in range(len(model.parts))]
     (sampled,) = model.sampled
-    assert np.array_equal(sampled, tiling.sample(picture, 64, multiple))
+    assert np.array_equal(sampled, tiling.sample(model, picture, 64))
 
 
 @pytest.mark.parametrize("height, width", [(64, 64), (65, 64), (100, 150), (30, 40), (1, 200)])
@@ -85,7 +86,7 @@ def test_a_model_of_one_size_gets_no_side_that_is_longer(height, width):
     assert set(model.parts) == {(min(height, 64), min(width, 64))}
 
 
-@pytest.mark.parametrize("height, width", [(64, 64), (32, 128), (10, 409)])
+@pytest.mark.parametrize("height, width", [(64, 64), (32, 128), (10, 340), (1, 512), (67, 67)])
 def test_a_picture_that_fits_goes_through_at_once(height, width):
     picture, model = draw(0, height, width) // 2, Stand_In()
     assert np.array_equal(tiling.translate_in_tiles(model, picture, 64), picture)
@@ -98,6 +99,20 @@ def test_tiles_are_multiples_of_what_the_model_takes(tile, multiple, used):
     tiling.translate_in_tiles(model, np.zeros((used, used, 3), np.uint8), tile)
     tiling.translate_in_tiles(model, np.zeros((used + multiple, used, 3), np.uint8), tile)
     assert model.parts == [(used, used)] * 3
+
+
+@pytest.mark.parametrize("height, width, model", [(1, 516, Stand_In()), (3000, 1, Stand_In())])
+def test_a_picture_fits_if_what_is_computed_for_it_does(height, width, model):
+    translated = tiling.translate_in_tiles(model, np.zeros((height, width, 3), np.uint8), 64)
+    assert (translated == 3).all() and len(model.sampled) == 1
+    assert all(math.prod(tiling.padded(model, *part)) <= 64 * 64 for part in model.parts)
+
+
+@pytest.mark.parametrize("height, width", [(5000, 100), (2000, 3000)])
+def test_the_sample_of_a_model_that_pads_much_is_no_larger_than_a_tile(height, width):
+    model = Stand_In(multiple=256, smallest=256)
+    count, side, _, _ = tiling.sample(model, np.zeros((height, width, 3), np.uint8), 1024).shape
+    assert side == min(256, height, width) and 8 <= count <= 16
 
 
 def test_each_tile_counts_with_its_own_weights():
@@ -134,7 +149,10 @@ def coordinates(height: int, width: int, axis: int) -> np.ndarray:
 
 def corners(height: int, width: int, tile: int, multiple: int = 4) -> tuple[int, list[tuple[int, int]]]:
     """The side of the sample's squares, and where they begin."""
-    parts = [tiling.sample(coordinates(height, width, axis), tile, multiple)[..., :2].astype(int) @ [256, 1] for axis in (0, 1)]
+    parts = [
+        tiling.sample(Stand_In(multiple=multiple), coordinates(height, width, axis), tile)[..., :2].astype(int) @ [256, 1]
+        for axis in (0, 1)
+    ]
     return parts[0].shape[1], list(zip(parts[0][:, 0, 0].tolist(), parts[1][:, 0, 0].tolist(), strict=True))
 
 
@@ -159,7 +177,7 @@ def test_the_sample_is_from_all_over_the_picture_and_no_larger_than_a_tile(heigh
 
 @pytest.mark.parametrize("height, width", [(1, 300_000), (300_000, 3), (7, 60_000)])
 def test_the_thinnest_pictures_have_a_sample_too(height, width):
-    count, side, across, _ = tiling.sample(np.zeros((height, width, 3), np.uint8), 64, 4).shape
+    count, side, across, _ = tiling.sample(Stand_In(), np.zeros((height, width, 3), np.uint8), 64).shape
     assert side == across and 0 < side <= min(height, width) and count * 8**2 <= tiling.LEAST**2
 
 
@@ -212,7 +230,7 @@ def test_tiles_do_not_show(model):
 class Without:
     """A model that gives no statistics."""
 
-    fixed_size, multiple = None, 4
+    fixed_size, multiple, smallest = None, 4, 8
 
     def __init__(self, model):
         self.model = model

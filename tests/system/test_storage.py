@@ -59,6 +59,8 @@ def test_a_uri_of_a_file_and_the_home_folder_are_of_this_machine(monkeypatch):
     monkeypatch.setenv("HOME", "/home/me")
     for text, expected in {
         "file:///tmp/x": "/tmp/x",
+        "file:/tmp/x": "/tmp/x",
+        "file:x": "file:x",
         "FILE://localhost/tmp/my%20x": "/tmp/my x",
         "~/x": "/home/me/x",
         "a/~/x": "a/~/x",
@@ -150,7 +152,7 @@ def test_a_file_is_read_and_a_folder_or_nothing_is_an_error(place):
         (train.main, ["--load_model", "pipe"], "--load_model pipe: no such run"),
         (export_graph.main, ["--checkpoint_dir", "pipe"], "pipe"),
         (convert_torch.main, ["--weights", "pipe", "--output", "a2b.pb"], "pipe: is a pipe or a device"),
-        (build_data.main, ["--X_input_dir", "pipe"], "pipe: no such folder"),
+        (build_data.main, ["--X_input_dir", "pipe"], "pipe: is no folder; name one"),
         (inference.main, ["--model", "pipe", "--input", "a.png", "--output", "b.png"], "pipe: is a pipe or a device"),
     ],
 )

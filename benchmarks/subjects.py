@@ -197,13 +197,16 @@ def jpegs(args) -> Path:
 def records(args):
     """A TFRecord file of such pictures, in a folder of its own."""
     devices.quiet_tensorflow()
-    from build_data import write_records
-    from pictures import images
+    from build_data import Work, write_records
+    from pictures import images, storing
+    from system.progress import Costs
 
     folder = jpegs(args)
     with tempfile.TemporaryDirectory(dir=args.folder) as work:
         file = Path(work, "pictures.tfrecords")
-        write_records(images.find(folder), folder, [file], file, 0, True)
+        found = [(picture,) for picture in images.find(folder)]
+        costs = Costs({file: len(found)}, "pictures")
+        write_records(Work((file,), (folder,), found, storing.whole(0)), {file: [file]}, True, 0, costs)
         yield file
 
 

@@ -101,9 +101,10 @@ def outputs(args: argparse.Namespace, config: Config) -> list[AnyPath]:
 
     Raises `InputError` if one cannot be, or came with the project and nobody typed its name.
     """
-    typed, names = [args.XtoY_model, args.YtoX_model], shards.model_names(config.X, config.Y)
-    if config.model == "pix2pix" and typed.pop() is not None:
+    if config.paired and args.YtoX_model is not None:
         raise InputError(f"--YtoX_model {args.YtoX_model}: pix2pix translates from X to Y only; leave it out")
+    typed = [args.XtoY_model] if config.paired else [args.XtoY_model, args.YtoX_model]
+    names = shards.model_names(config.X, config.Y)
     files = [output(args, f"{name}.pb" if own is None else own) for own, name in zip(typed, names, strict=False)]
     if came := [i for i, file in enumerate(files) if typed[i] is None and run_folder.ships(file)]:
         flags = [run_folder.MODEL_FLAGS[i] for i in came]

@@ -130,7 +130,7 @@ def open_data(workers, config: Config) -> list:
     part = {"share": (workers.index, workers.count)} if config.shard_data else {"rows": (first, count)}
     sizes = config.image_size, config.load_size, count if config.shard_data else config.batch_size
     more = {"seed": config.seed, "skip_bad_records": config.skip_bad_records, "decoder": config.decoder, **part}
-    sets = [(("X", "Y"), config.model == "pix2pix")] + [(("X_paired", "Y_paired"), True)] * (config.X_paired is not None)
+    sets = [(("X", "Y"), config.paired)] + [(("X_paired", "Y_paired"), True)] * (config.X_paired is not None)
     readers = [Reader(getattr(config, name), *sizes, name, paired=paired, **more) for names, paired in sets for name in names]
     for X, Y in zip(readers[::2], readers[1::2], strict=True):
         if X.paired:
@@ -142,10 +142,10 @@ def open_tests(workers, config: Config, trust: bool):
     """Returns the test pictures that the chief measures on, if it is to. Raises `InputError` for what cannot be read."""
     if config.eval_every is None or not workers.is_chief:
         return None
-    network, paired = None, config.model == "pix2pix"
-    if config.features != "none" and (config.features or not paired):
+    network = None
+    if config.features != "none" and (config.features or not config.paired):
         network = features.load(storage.path(config.features), trust) if config.features else features.inception()
-    kind = held_out.TestPairs if paired else held_out.TestPictures
+    kind = held_out.TestPairs if config.paired else held_out.TestPictures
     return kind(storage.path(config.X_test), storage.path(config.Y_test), config.image_size, network)
 
 

@@ -152,20 +152,22 @@ class Graph:
     abs, minimum, maximum, where = (lambda self, *x, kind=kind: self.node(kind, *x) for kind in ("Abs", "Min", "Max", "Where"))
 
     def Convolution(self, layer, x):
-        pad, bias = layer.pad, [layer.bias.numpy()] if layer.use_bias else []
+        pad = layer.pad
         if layer.reflect:
             x, pad = self.node("Pad", x, np.int64([0, 0, pad, pad] * 2), mode="reflect"), 0
-        return self.node("Conv", x, channels_first(layer.kernel), *bias, strides=layer.strides, pads=[pad] * 4)
+        return self.node("Conv", x, channels_first(layer.kernel), *bias(layer), strides=layer.strides, pads=[pad] * 4)
 
     def Upconvolution(self, layer, x):
-        more, bias = 4 - layer.kernel_size[0], [layer.bias.numpy()] if layer.use_bias else []
-        return self.node("ConvTranspose", x, channels_first(layer.kernel), *bias, strides=[2, 2], pads=[1] * 4, output_padding=[more] * 2)
+        more = 4 - layer.kernel_size[0]
+        return self.node(
+            "ConvTranspose", x, channels_first(layer.kernel), *bias(layer), strides=[2, 2], pads=[1] * 4, output_padding=[more] * 2
+        )
 
     def ResizeConvolution(self, layer, x):
         nearest = {"mode": "nearest", "coordinate_transformation_mode": "asymmetric", "nearest_mode": "floor"}
         x = self.node("Resize", x, None, np.float32([1, 1, 2, 2]), **nearest)
         x = self.node("Pad", x, np.int64([0, 0, 1, 1] * 2), mode="reflect")
-        return self.node("Conv", x, channels_first(layer.kernel), *([layer.bias.numpy()] if layer.use_bias else []))
+        return self.node("Conv", x, channels_first(layer.kernel), *bias(layer))
 
     def InstanceNormalization(self, layer, x):
         return self.node("InstanceNormalization", x, layer.gamma.numpy(), layer.beta.numpy(), epsilon=layer.EPSILON)
@@ -191,6 +193,11 @@ class Graph:
 
     def Activation(self, layer, x):
         return self.node({"tanh": "Tanh"}[layer.activation.__name__], x)
+
+
+def bias(layer) -> list[np.ndarray]:
+    """What a convolution adds to each channel, if it does."""
+    return [layer.bias.numpy()] if layer.use_bias else []
 
 
 def channels_first(kernel) -> np.ndarray:

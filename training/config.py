@@ -196,6 +196,11 @@ class Config:
             raise InputError(f"--eval_every {self.eval_every}: needs test pictures; give {' and '.join(missing)}")
 
     @property
+    def paired(self) -> bool:
+        """Tells whether X and Y are pairs, of which one generator learns, G: X → Y."""
+        return self.model == "pix2pix"
+
+    @property
     def normalization(self) -> str:
         """Which of `ops.normalization` is meant: batch norm of batches of one is of each picture, and stays so once it is trained."""
         alone = (self.norm, self.batch_size, self.batch_of_one) == ("batch", 1, "picture")

@@ -96,7 +96,7 @@ def continue_command(run: AnyPath) -> str:
 
 def export_command(run: AnyPath, config: Config) -> str:
     """The command that exports a run. It types names for models where those that are meant without would be of models that ship."""
-    names = shards.model_names(config.X, config.Y)[: 1 if config.model == "pix2pix" else 2]
+    names = shards.model_names(config.X, config.Y)[: 1 if config.paired else 2]
     flags = [f"{flag} my_{name}.pb" for flag, name in zip(MODEL_FLAGS, names, strict=False) if ships(EXPORTS / f"{name}.pb")]
     return " ".join([f"python export_graph.py {_flag('--checkpoint_dir', run)}", *flags])
 
